@@ -1,0 +1,173 @@
+"""A Capture: what the kernel saw over one window. Addresses and nanoseconds, nothing named.
+
+All times are CLOCK_MONOTONIC nanoseconds. A capture is plain data: it can be pickled, saved and
+symbolized on another machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Optional
+
+from systemscope.model.losses import Losses
+from systemscope.model.states import State
+
+
+@dataclass(frozen=True)
+class FileId:
+    """The file behind a mapping, as the kernel identifies it."""
+
+    major: int
+    minor: int
+    inode: int
+    generation: int = 0
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """One executable mapping of a process: [start, end) shows ``path`` from ``offset`` on.
+
+    ``path`` is as the target sees it (its own root and mount namespace), without the kernel's
+    " (deleted)" suffix, which becomes ``deleted``. Pseudo mappings keep their brackets: "[vdso]",
+    "[heap]"; anonymous ones have an empty path.
+    """
+
+    start: int
+    end: int
+    offset: int
+    path: str
+    file: Optional[FileId] = None
+    deleted: bool = False
+
+
+@dataclass(frozen=True)
+class Image:
+    """A process's address space from ``since`` on: a new one begins at each exec.
+
+    ``mappings`` are sorted by start. Mappings that were replaced while the image lived are kept
+    after the newer ones in ``replaced``.
+    """
+
+    since: int
+    mappings: tuple[Mapping, ...]
+    replaced: tuple[Mapping, ...] = ()
+
+
+@dataclass
+class Process:
+    """A thread group seen in the window. ``images`` are in time order, at least one if known."""
+
+    tgid: int
+    comm: str = ""
+    images: list[Image] = field(default_factory=list)
+    cgroup: str = ""
+    namespace_pid: int = 0
+    kernel: bool = False
+
+
+@dataclass
+class Thread:
+    """One thread and how its time in the window splits.
+
+    ``begin`` and ``end`` bound its life inside the window. ``time`` sums to ``end - begin``.
+    ``waits`` counts the periods spent in each state.
+    """
+
+    tid: int
+    tgid: int
+    comm: str
+    begin: int
+    end: int
+    time: dict[State, int] = field(default_factory=dict)
+    waits: dict[State, int] = field(default_factory=dict)
+    born: bool = False
+    died: bool = False
+    ran: bool = True  # switched in or out, or running, at least once within the window
+    preemptions: int = 0
+
+    @property
+    def elapsed(self) -> int:
+        """Nanoseconds of the window this thread was alive."""
+        return self.end - self.begin
+
+    @property
+    def accounted(self) -> int:
+        """Nanoseconds whose state is known."""
+        return sum(self.time.values())
+
+
+class Gap(Enum):
+    """Why an amount of time carries no stack."""
+
+    NOT_SAMPLED = "[not sampled]"  # on-CPU time of a thread no sample hit
+    SHORT_WAITS = "[short waits]"  # rest of the waits under the threshold
+    NO_STACK = "[no stack]"  # the walk failed or there was no way to walk
+    TABLE_FULL = "[table full]"  # an in-kernel table was full
+    NEW_THREAD = "[new thread]"  # waiting for its first CPU: it has no stack yet
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Return addresses leaf first. ``kernel_names`` is set instead of ``kernel`` where only
+    /proc/TID/stack was to be had: frames already named by the kernel, as "symbol+0xoff".
+    ``*_truncated`` says the walk stopped at the depth limit. ``user_exact`` says user[0] is an
+    instruction pointer, not a return address (always so for samples and sleeping threads)."""
+
+    kernel: tuple[int, ...] = ()
+    user: tuple[int, ...] = ()
+    kernel_names: tuple[str, ...] = ()
+    kernel_truncated: bool = False
+    user_truncated: bool = False
+
+
+@dataclass
+class Entry:
+    """``nanoseconds`` of one thread in one state with one stack (or the gap that stands for it).
+
+    ``thread`` and ``stack`` index ``Capture.threads`` and ``Capture.stacks``. ``time`` is a moment
+    at which the stack's addresses were valid: it picks the process image. ``count`` is samples for
+    RUNNING, waits otherwise.
+    """
+
+    thread: int
+    state: State
+    stack: int
+    nanoseconds: int
+    count: int
+    time: int
+    gap: Optional[Gap] = None
+
+
+@dataclass
+class Overhead:
+    """What profiling cost. Zero where the kernel does not tell."""
+
+    cpu_seconds: float = 0.0
+    bpf_run_seconds: float = 0.0
+    bpf_runs: int = 0
+    bpf_memory_bytes: int = 0
+    first_event_seconds: float = 0.0
+
+
+@dataclass
+class Capture:
+    """Everything one window yielded. ``stacks[0]`` is the empty stack."""
+
+    start: int
+    end: int
+    wall_start: float  # seconds since the epoch
+    frequency: int
+    event: str  # the sampling event: "cycles", "cpu-clock", or "" when nothing was sampled
+    command: str = ""
+    kernel: str = ""
+    hostname: str = ""
+    threads: list[Thread] = field(default_factory=list)
+    processes: dict[int, Process] = field(default_factory=dict)
+    stacks: list[Stack] = field(default_factory=lambda: [Stack()])
+    entries: list[Entry] = field(default_factory=list)
+    losses: Losses = field(default_factory=Losses)
+    overhead: Overhead = field(default_factory=Overhead)
+    notes: list[str] = field(default_factory=list)  # one line each: fallbacks taken and their cost
+    samples: int = 0
+    ended_by: str = "duration"

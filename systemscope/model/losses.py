@@ -1,0 +1,36 @@
+"""What could not be seen, counted. A profile that hides a loss is a bug."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass
+class Losses:
+    """Every count is of events, unless its name ends in ``_ns``."""
+
+    samples_suppressed: int = 0  # sampling ticks that found the program busy or map reads under way
+    stacks_table_full: int = 0
+    counts_table_full: int = 0
+    threads_table_full: int = 0
+    exits_table_full: int = 0
+    walks_failed: int = 0
+    walks_skipped: int = 0  # over the budget of the switch-out walk
+    stacks_truncated: int = 0
+    stack_collisions: int = 0
+    updates_refused: int = 0  # a table refused an update (-EBUSY in NMI context)
+    sideband_lost: int = 0
+    recursion_missed: int = 0
+    clock_backwards: int = 0
+    unresolved_frames: int = 0  # filled in by the symbolizer
+    resolved_frames: int = 0
+    unaccounted_ns: int = 0
+
+    def items(self) -> list[tuple[str, int]]:
+        """(name, count) in declaration order."""
+        return [(f.name, int(getattr(self, f.name))) for f in fields(self)]
+
+    def add(self, other: Losses) -> None:
+        """Add ``other``'s counts to this one's."""
+        for name, count in other.items():
+            setattr(self, name, getattr(self, name) + count)

@@ -36,7 +36,7 @@ class KernelError(SystemScopeError, OSError):
 
 
 class VerifierError(KernelError):
-    """The verifier rejected a program; ``log`` is its text, ``explanation`` the same in Python lines."""
+    """The verifier rejected a program: ``log`` is its text, ``explanation`` the Python lines."""
 
     def __init__(self, program: str, number: int, log: str, explanation: str = "") -> None:
         super().__init__("load", f"program '{program}'", number)

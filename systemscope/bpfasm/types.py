@@ -127,9 +127,8 @@ class SourceLine:
 class Subprogram:
     """A BPF function: its first instruction slot, name and number of u64 arguments.
 
-    ``static`` functions return a scalar. Entry 0 is always the program itself, at slot 0.
-    ``context`` says argument 1 is an opaque context pointer (bpf_loop callbacks take
-    (u32 index, void *context)).
+    ``callback`` marks a bpf_loop callback: its arguments are (u32 index, void *context). All
+    functions return a scalar.
     """
 
     index: int

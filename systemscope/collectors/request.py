@@ -1,0 +1,53 @@
+"""What a collector is asked for, and what it tells while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+DEFAULT_FREQUENCY = 99
+DEFAULT_MIN_BLOCK_NS = 1_000_000
+MAX_STACK_DEPTH = 127
+
+
+@dataclass(frozen=True)
+class Request:
+    """One window. With no pids, tids, comm, cgroup or command it is system-wide.
+
+    ``pids`` are thread groups whose threads and later children are followed; ``tids`` single
+    threads. ``comm`` is a glob on process or thread names. ``command`` is started held, profiled
+    from its first instruction to its end. ``duration_ns`` None means until stopped or until the
+    last target is gone. ``disabled`` names capabilities to do without (tests of fallbacks).
+    """
+
+    pids: tuple[int, ...] = ()
+    tids: tuple[int, ...] = ()
+    comm: str = ""
+    cgroup: str = ""
+    command: tuple[str, ...] = ()
+    cpus: Optional[tuple[int, ...]] = None
+    duration_ns: Optional[int] = None
+    frequency: int = DEFAULT_FREQUENCY
+    min_block_ns: int = DEFAULT_MIN_BLOCK_NS
+    max_stack: int = MAX_STACK_DEPTH
+    oncpu: bool = True
+    offcpu: bool = True
+    user_stacks: bool = True
+    kernel_stacks: bool = True
+    user_threads_only: bool = False
+    kernel_threads_only: bool = False
+    disabled: frozenset[str] = frozenset()
+
+    @property
+    def system_wide(self) -> bool:
+        """True when no target is named."""
+        return not (self.pids or self.tids or self.comm or self.cgroup or self.command)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A moment of a running window."""
+
+    elapsed_ns: int
+    samples: int
+    threads: int

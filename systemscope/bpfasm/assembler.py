@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Union
 
+from systemscope.bpfasm.checks import problem_of
 from systemscope.bpfasm.errors import AssemblyError
 from systemscope.bpfasm.flow import check_registers, drop_unreachable
 from systemscope.bpfasm.insn import Insn, Link, function_address
 from systemscope.bpfasm.isa import (
     MAX_ARGUMENTS,
-    MAX_STACK,
     PSEUDO_CALL,
     PSEUDO_KFUNC_CALL,
     SIZE_OF_BYTES,
@@ -26,7 +26,6 @@ from systemscope.bpfasm.isa import (
     Reg,
     Size,
     X,
-    level_of,
 )
 from systemscope.bpfasm.layout import lay_out
 from systemscope.bpfasm.source import Location, here
@@ -76,26 +75,15 @@ class Assembler:
     def emit(self, insn: Insn) -> Insn:
         """Append ``insn``, stamped with the Python line that asked for it."""
         insn.location = here()
-        needed = level_of(insn.opcode, insn.offset, insn.immediate)
-        if needed > self.isa:
-            raise insn.fail(f"the instruction needs ISA v{needed}, the program is for v{self.isa}")
-        for register in (insn.dst, insn.src):
-            if not 0 <= register <= 10:
-                raise insn.fail(f"there is no register r{register}")
-        if insn.dst == Reg.R10 and 10 in insn.writes():
-            raise insn.fail("r10, the frame pointer, cannot be written")
+        problem = problem_of(insn, self.isa)
+        if problem:
+            raise insn.fail(problem)
         self.current.insns.append(insn)
         return insn
 
     def alu(self, op: Alu, dst: Reg, operand: Operand, width: int = 64) -> None:
         """``dst = dst op operand`` in ``width`` (32 or 64) bits; 32 clears the upper half."""
         kind = self._width(width, Class.ALU64, Class.ALU)
-        if not isinstance(operand, Reg):
-            shift = op in (Alu.LSH, Alu.RSH, Alu.ARSH)
-            if shift and not 0 <= operand < width:
-                raise self.error(f"shift by {operand} in {width} bits")
-            if op in (Alu.DIV, Alu.MOD) and operand == 0:
-                raise self.error("division by zero")
         self._with_operand(kind | op, dst, operand)
 
     def mov(self, dst: Reg, operand: Operand, width: int = 64) -> None:
@@ -144,17 +132,14 @@ class Assembler:
             if size == 8:
                 raise self.error("a load of 8 bytes has nothing to sign-extend")
             mode = Mode.MEMSX
-        self._stack_range(base, offset, size)
         self.emit(Insn(Class.LDX | mode | self._size(size), dst, base, offset))
 
     def store(self, base: Reg, offset: int, src: Reg, size: int) -> None:
         """``*(size bytes)(base + offset) = src``."""
-        self._stack_range(base, offset, size)
         self.emit(Insn(Class.STX | Mode.MEM | self._size(size), base, src, offset))
 
     def store_imm(self, base: Reg, offset: int, value: int, size: int) -> None:
         """Store a constant; for 8 bytes the 32-bit immediate is sign-extended."""
-        self._stack_range(base, offset, size)
         self.emit(Insn(Class.ST | Mode.MEM | self._size(size), base, 0, offset, value))
 
     def atomic(
@@ -164,7 +149,6 @@ class Assembler:
         ``src``. XCHG and CMPXCHG (compares with and returns in r0) always fetch."""
         if size not in (4, 8):
             raise self.error(f"no atomic operation on {size} bytes")
-        self._stack_range(base, offset, size)
         immediate = op | (Atomic.FETCH if fetch else 0)
         opcode = Class.STX | Mode.ATOMIC | self._size(size)
         self.emit(Insn(opcode, base, src, offset, immediate))
@@ -308,7 +292,3 @@ class Assembler:
         if bits not in (16, 32, 64):
             raise self.error(f"byte swaps are of 16, 32 or 64 bits, not {bits}")
         return bits
-
-    def _stack_range(self, base: Reg, offset: int, size: int) -> None:
-        if base == Reg.R10 and not (-MAX_STACK <= offset and offset + size <= 0):
-            raise self.error(f"{size} bytes at r10{offset:+d} lie outside the 512-byte stack")

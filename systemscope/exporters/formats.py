@@ -1,0 +1,99 @@
+"""What an output format is, and how the formats are found.
+
+Every module of this package that has a ``FORMAT`` is one. The modules import their heavy
+dependencies inside ``write``, so looking through all of them is cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import pkgutil
+from dataclasses import dataclass
+from typing import IO, Any, BinaryIO
+
+from systemscope.errors import UsageError
+from systemscope.model import Profile
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How a profile is to be written. A format that cannot use an option ignores it.
+
+    ``per_thread`` tells threads apart (``comm-pid/tid``) where stacks are otherwise merged by
+    thread name. ``state`` ends each stack in what the thread was doing. ``annotate`` marks kernel,
+    JIT and inlined frames.
+    """
+
+    per_thread: bool = False
+    state: bool = True
+    annotate: bool = False
+
+
+@dataclass(frozen=True)
+class Format:
+    """One output format. ``extensions`` are lower case with their dot, the usual one first.
+
+    A ``binary`` format writes bytes, any other one text (UTF-8).
+    """
+
+    name: str
+    extensions: tuple[str, ...]
+    summary: str
+    binary: bool
+    module: str
+
+    def write(self, profile: Profile, stream: IO[Any], options: ExportOptions) -> None:
+        """Write ``profile`` to ``stream``, which takes bytes if ``binary`` and text otherwise."""
+        importlib.import_module(self.module).write(profile, stream, options)
+
+    def write_bytes(self, profile: Profile, raw: BinaryIO, options: ExportOptions) -> None:
+        """Write ``profile`` to the byte stream ``raw`` and flush it. ``raw`` stays open."""
+        if self.binary:
+            self.write(profile, raw, options)
+            raw.flush()
+            return
+        text = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", newline="\n")
+        try:
+            self.write(profile, text, options)
+            text.flush()
+        finally:
+            text.detach()
+
+
+def formats() -> tuple[Format, ...]:
+    """All formats, by name."""
+    package = importlib.import_module("systemscope.exporters")
+    found = []
+    for info in pkgutil.iter_modules(package.__path__, "systemscope.exporters."):
+        declared = getattr(importlib.import_module(info.name), "FORMAT", None)
+        if isinstance(declared, Format):
+            found.append(declared)
+    return tuple(sorted(found, key=lambda one: one.name))
+
+
+def by_name(name: str) -> Format:
+    """The format called ``name``. Raises UsageError, listing the formats, when there is none."""
+    known = formats()
+    for one in known:
+        if one.name == name:
+            return one
+    raise UsageError(f"there is no output format '{name}'", f"use one of: {_listing(known)}")
+
+
+def by_path(path: str) -> Format:
+    """The format whose extension ``path`` has. Raises UsageError listing the extensions."""
+    known = formats()
+    lowered = os.path.basename(path).lower()
+    for one in known:
+        if any(lowered.endswith(extension) for extension in one.extensions):
+            return one
+    raise UsageError(
+        f"the name '{path}' does not tell which format to write",
+        f"give it one of these endings, or name the format with --output: {_listing(known)}",
+    )
+
+
+def _listing(known: tuple[Format, ...]) -> str:
+    return ", ".join(f"{one.name} ({' '.join(one.extensions)})" for one in known)

@@ -1,0 +1,100 @@
+"""Every ``bpf()`` command SystemScope needs, each as one typed function.
+
+Maps are in :mod:`.bpf_maps`, programs and links in :mod:`.bpf_programs`, what holds for all
+objects in :mod:`.bpf_objects`; this module gathers them.
+"""
+
+from __future__ import annotations
+
+from systemscope.syscalls.bpf_abi import Command, LinkType, TestRunFlag, UpdateFlag
+from systemscope.syscalls.bpf_call import object_name
+from systemscope.syscalls.bpf_maps import (
+    ENOTSUPP,
+    MapBatch,
+    MapElements,
+    map_create,
+    map_freeze,
+    map_update_batch,
+)
+from systemscope.syscalls.bpf_objects import (
+    BtfInfo,
+    LinkInfo,
+    MapInfo,
+    ProgramInfo,
+    btf_get_fd_by_id,
+    btf_get_next_id,
+    btf_info,
+    btf_load,
+    enable_stats,
+    link_get_fd_by_id,
+    link_get_next_id,
+    link_info,
+    map_get_fd_by_id,
+    map_get_next_id,
+    map_info,
+    prog_get_fd_by_id,
+    prog_get_next_id,
+    prog_info,
+    prog_map_ids,
+    prog_xlated,
+)
+from systemscope.syscalls.bpf_programs import (
+    MAX_LOG_BYTES,
+    LoadRequest,
+    LoadResult,
+    TestRun,
+    iter_create,
+    link_create_iterator,
+    link_create_perf_event,
+    link_create_tracing,
+    link_detach,
+    prog_load,
+    prog_test_run,
+    raw_tracepoint_open,
+)
+
+__all__ = [
+    "ENOTSUPP",
+    "MAX_LOG_BYTES",
+    "BtfInfo",
+    "Command",
+    "LinkInfo",
+    "LinkType",
+    "LoadRequest",
+    "LoadResult",
+    "MapBatch",
+    "MapElements",
+    "MapInfo",
+    "ProgramInfo",
+    "TestRun",
+    "TestRunFlag",
+    "UpdateFlag",
+    "btf_get_fd_by_id",
+    "btf_get_next_id",
+    "btf_info",
+    "btf_load",
+    "enable_stats",
+    "iter_create",
+    "link_create_iterator",
+    "link_create_perf_event",
+    "link_create_tracing",
+    "link_detach",
+    "link_get_fd_by_id",
+    "link_get_next_id",
+    "link_info",
+    "map_create",
+    "map_freeze",
+    "map_get_fd_by_id",
+    "map_get_next_id",
+    "map_info",
+    "map_update_batch",
+    "object_name",
+    "prog_get_fd_by_id",
+    "prog_get_next_id",
+    "prog_info",
+    "prog_load",
+    "prog_map_ids",
+    "prog_test_run",
+    "prog_xlated",
+    "raw_tracepoint_open",
+]

@@ -5,8 +5,8 @@ Fields are annotations::
     class SampleKey(Record):
         tgid: u32
         tid: u32
-        ips: Array[u64, 128]
-        comm: Bytes[16]
+        ips: Array = Array(u64, 128)
+        comm: Bytes = Bytes(16)
 
 Layout is C's for naturally aligned fields; a field that would need hidden padding is refused, so
 no uninitialised byte can reach a map key. Integers are little-endian.
@@ -14,7 +14,6 @@ no uninitialised byte can reach a map key. Integers are little-endian.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,8 +31,6 @@ _SCALARS = {
     "s32": (4, True, "i"),
     "s64": (8, True, "q"),
 }
-_ARRAY = re.compile(r"^Array\[\s*(\w+)\s*,\s*(\w+)\s*\]$")
-_BYTES = re.compile(r"^Bytes\[\s*(\w+)\s*\]$")
 
 
 class u8(int): ...  # noqa: N801
@@ -61,17 +58,17 @@ class s64(int): ...  # noqa: N801
 
 
 class Array:
-    """Marker: ``Array[u64, 16]`` in a record's annotation."""
+    """A field of ``count`` equal integers: ``ips: Array = Array(u64, 128)``."""
 
-    def __class_getitem__(cls, item: object) -> object:
-        return item
+    def __init__(self, element: type, count: int) -> None:
+        self.element, self.count = element.__name__, count
 
 
 class Bytes:
-    """Marker: ``Bytes[16]``, raw bytes such as a comm."""
+    """A field of ``count`` raw bytes, such as a comm: ``comm: Bytes = Bytes(16)``."""
 
-    def __class_getitem__(cls, item: object) -> object:
-        return item
+    def __init__(self, count: int) -> None:
+        self.count = count
 
 
 @dataclass(frozen=True)
@@ -105,11 +102,10 @@ class RecordType(type):
         if bases and not annotations:
             # Python 3.14 evaluates annotations lazily; the string form keeps them here before.
             annotations = dict(getattr(cls, "__annotations__", {}))
-        module_names = space.get("constants", {})
         fields: dict[str, FieldInfo] = {}
         offset, formats = 0, ["<"]
         for field_name, text in annotations.items():
-            field, code = _parse(name, field_name, str(text), offset, module_names)
+            field, code = _parse(name, field_name, str(text), offset, space.get(field_name))
             fields[field_name] = field
             formats.append(code)
             offset += field.span
@@ -144,22 +140,16 @@ class RecordType(type):
 
 
 class Record(metaclass=RecordType):
-    """Base of all records. ``constants`` (a dict) may name lengths used in the annotations."""
+    """Base of all records."""
 
 
-def _parse(
-    record: str, name: str, text: str, offset: int, constants: dict[str, int]
-) -> tuple[FieldInfo, str]:
-    def length(word: str) -> int:
-        return int(word) if word.isdigit() else int(constants[word])
-
-    count, raw = 0, False
-    array, raw_bytes = _ARRAY.match(text), _BYTES.match(text)
-    scalar = text
-    if array:
-        scalar, count = array.group(1), length(array.group(2))
-    if raw_bytes:
-        scalar, count, raw = "u8", length(raw_bytes.group(1)), True
+def _parse(record: str, name: str, text: str, offset: int, shape: object) -> tuple[FieldInfo, str]:
+    scalar, count = text, 0
+    raw = isinstance(shape, Bytes)
+    if isinstance(shape, Array):
+        scalar, count = shape.element, shape.count
+    elif isinstance(shape, Bytes):
+        scalar, count = "u8", shape.count
     if scalar not in _SCALARS:
         raise AssemblyError(f"record {record}: field {name} has no BPF type '{text}'")
     size, signed, letter = _SCALARS[scalar]

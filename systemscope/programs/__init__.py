@@ -1,0 +1,1 @@
+"""The BPF programs, as pure functions from configuration to ``ProgramSpec``."""

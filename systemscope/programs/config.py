@@ -1,0 +1,115 @@
+"""What the programs are built for: decided by the collectors from the kernel's capabilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Hook(Enum):
+    """How a program hangs on a scheduler event, cheapest first."""
+
+    TP_BTF = "tp_btf"
+    RAW_TRACEPOINT = "raw tracepoint"
+    TRACEPOINT = "tracepoint"
+
+
+class Walk(Enum):
+    """Where the stack of a wait is taken."""
+
+    SCHED_EXIT = "sched_exit_tp"  # as the thread comes back, known to have waited long
+    KPROBE = "kprobe on finish_task_switch"
+    SWITCH_OUT = "switch-out"  # as it leaves, before the wait's length is known
+    NONE = "none"
+
+
+class Storage(Enum):
+    """Where the threads' records live."""
+
+    ARRAY = "array by tid"
+    HASH = "hash"
+
+
+class StackTable(Enum):
+    """How stacks are kept."""
+
+    HASHED = "own hash"  # bpf_get_stack and a hash map: loses none
+    STACK_ID = "bpf_get_stackid"  # before 4.18: bucket collisions lose stacks
+
+
+@dataclass(frozen=True)
+class KernelLayout:
+    """Byte offsets in this kernel's structs, from BTF; -1 where unknown."""
+
+    task_pid: int = -1  # tgid follows it in task_struct, both 4 bytes
+    task_tgid: int = -1
+    task_state: int = -1
+    task_state_size: int = 4
+    task_flags: int = -1
+    task_comm: int = -1
+    task_start_time: int = -1
+    task_on_cpu: int = -1
+    task_exit_state: int = -1
+    regs_ip: int = -1
+    regs_sp: int = -1
+    regs_fp: int = -1
+
+
+@dataclass(frozen=True)
+class TracepointFields:
+    """Offsets in the tracepoints' records, from their tracefs format files."""
+
+    switch_prev_pid: int = -1
+    switch_prev_state: int = -1
+    switch_next_pid: int = -1
+    wakeup_pid: int = -1
+    fork_parent_pid: int = -1
+    fork_child_pid: int = -1
+    exec_pid: int = -1
+    exec_old_pid: int = -1
+
+
+@dataclass(frozen=True)
+class StateBits:
+    """How prev_state of sched_switch encodes this kernel's task states.
+
+    ``shift`` undoes 4.14-stable's encoding, one bit to the left; ``preempted`` is the extra bit
+    that tracepoints set for a preempted task.
+    """
+
+    shift: int = 0
+    preempted: int = 0
+    dead: int = 0x80 | 0x10 | 0x20
+
+
+@dataclass(frozen=True)
+class ProgramConfig:
+    """Everything the programs depend on."""
+
+    hook: Hook = Hook.TP_BTF
+    walk: Walk = Walk.SCHED_EXIT
+    storage: Storage = Storage.HASH
+    stack_table: StackTable = StackTable.HASHED
+    layout: KernelLayout = field(default_factory=KernelLayout)
+    fields: TracepointFields = field(default_factory=TracepointFields)
+    state_bits: StateBits = field(default_factory=StateBits)
+    state_argument: bool = True  # the raw tracepoint passes prev_state
+    isa: int = 4
+    bounded_loops: bool = True
+    direct_values: bool = True
+    value_arguments: bool = True  # helpers take map values as key or value
+    probe_read_kernel: bool = True
+    every_thread: bool = True  # system-wide: threads without a record get one
+    oncpu: bool = True
+    offcpu: bool = True
+    kernel_stacks: bool = True
+    user_stacks: bool = True
+    max_stack: int = 127
+    min_block_ns: int = 1_000_000
+    pid_max: int = 32768
+    threads: int = 16384
+    stacks: int = 16384
+    counts: int = 32768
+    exits: int = 4096
+    hash_seed: int = 0x9E3779B97F4A7C15
+    filter_cpus: bool = False

@@ -1,0 +1,64 @@
+"""The maps the programs share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from systemscope.bpfasm.types import MapSpec, MapType
+from systemscope.programs.config import ProgramConfig, StackTable, Storage
+from systemscope.programs.records import (
+    Control,
+    CountKey,
+    CountValue,
+    ExitKey,
+    Pending,
+    StackKey,
+    StackRecord,
+    Stats,
+    ThreadRecord,
+)
+
+
+@dataclass(frozen=True)
+class ProfilerMaps:
+    """One set for one window. All hash maps are preallocated: a sampling program may run in NMI
+    context, where nothing can be allocated, and programs before 5.x refuse others there."""
+
+    control: MapSpec
+    threads: MapSpec
+    counts: MapSpec
+    stacks: MapSpec
+    exits: MapSpec
+    pending: MapSpec
+    stats: MapSpec
+    sampler_stack: MapSpec
+    walker_stack: MapSpec
+    iterator_stack: MapSpec
+
+
+def profiler_maps(config: ProgramConfig) -> ProfilerMaps:
+    """The maps for ``config``."""
+    if config.storage is Storage.ARRAY:
+        threads = MapSpec("threads", MapType.ARRAY, 4, ThreadRecord.size, config.pid_max)
+    else:
+        threads = MapSpec("threads", MapType.HASH, 4, ThreadRecord.size, config.threads)
+    if config.stack_table is StackTable.HASHED:
+        stacks = MapSpec("stacks", MapType.HASH, StackKey.size, StackRecord.size, config.stacks)
+    else:
+        stacks = MapSpec("stacks", MapType.STACK_TRACE, 4, 8 * config.max_stack, config.stacks)
+
+    def per_cpu(name: str, size: int) -> MapSpec:
+        return MapSpec(name, MapType.PERCPU_ARRAY, 4, size, 1)
+
+    return ProfilerMaps(
+        control=MapSpec("control", MapType.ARRAY, 4, Control.size, 1),
+        threads=threads,
+        counts=MapSpec("counts", MapType.HASH, CountKey.size, CountValue.size, config.counts),
+        stacks=stacks,
+        exits=MapSpec("exits", MapType.HASH, ExitKey.size, ThreadRecord.size, config.exits),
+        pending=per_cpu("pending", Pending.size),
+        stats=per_cpu("stats", Stats.size),
+        sampler_stack=per_cpu("sampler_stack", StackRecord.size),
+        walker_stack=per_cpu("walker_stack", StackRecord.size),
+        iterator_stack=per_cpu("iterator_stack", StackRecord.size),
+    )

@@ -1,0 +1,175 @@
+"""Records shared by the BPF programs and the collectors: one declaration for both sides.
+
+State arrays have 16 elements (a power of two at least ``STATE_COUNT``) so that a computed index
+can be bounded by a mask.
+"""
+
+from __future__ import annotations
+
+from enum import IntFlag
+
+from systemscope.bpfasm.records import Array, Bytes, Record, u32, u64
+
+STATES = 16
+SHORT_CLASSES = 4  # RUNNABLE, SLEEPING, DISK and one unused: index is state - RUNNABLE
+STACK_SLOTS = 128  # power of two at least the 127 frames the kernel walks
+
+
+class ThreadFlag(IntFlag):
+    """Bits of ``ThreadRecord.flags``."""
+
+    TRACKED = 1
+    EXCLUDED = 2
+    EXITING = 4
+    NEW = 8  # has not run yet: its first wait has no stack
+
+
+class CountFlag(IntFlag):
+    """Bits of ``CountKey.flags``."""
+
+    NEW_THREAD = 1  # the wait for the first CPU
+    ESTIMATED = 2  # weighted: stands for waits that were not walked
+
+
+class Control(Record):
+    """The window. Programs count when ``now - start < span``; both 0 keep them idle."""
+
+    start: u64
+    span: u64
+
+
+class ThreadRecord(Record):
+    """One thread's accounts. Times are CLOCK_MONOTONIC ns; ``last_ns`` 0: no event yet."""
+
+    last_ns: u64
+    born_ns: u64
+    ended_ns: u64
+    blocked_ns: u64  # blocked part of the wait under way
+    kernel_stack: u64  # of the wait under way, where stacks are taken at switch-out
+    user_stack: u64
+    walked_ns: u64
+    tid: u32
+    tgid: u32
+    state: u32
+    flags: u32
+    blocked_state: u32
+    generation: u32  # CLOCK_MONOTONIC >> 16 of birth or last exec; 0 before the window
+    switches: u32
+    preemptions: u32
+    skip: u32  # waits to go until the next walk at switch-out
+    stride: u32
+    weight: u32  # of the wait under way: 0 not walked, 1 exact, more: stands for as many
+    padding: u32
+    time: Array = Array(u64, 16)
+    waits: Array = Array(u32, 16)
+    short: Array = Array(u32, 4)  # ns of short waits not charged yet, by class
+    period: Array = Array(u32, 4)  # charge when ``short`` reaches it
+    comm: Bytes = Bytes(16)
+
+
+class ThreadWords(Record):
+    """A ThreadRecord as words, for copying."""
+
+    words: Array = Array(u64, 43)
+
+
+class CommWords(Record):
+    """A comm as words, for clearing."""
+
+    low: u64
+    high: u64
+
+
+class TidKey(Record):
+    """A tid as map key, padded to a stack slot."""
+
+    tid: u32
+    padding: u32
+
+
+class CountKey(Record):
+    """What a charge belongs to. Stack ids are 64-bit hashes, 0 for none."""
+
+    tid: u32
+    generation: u32
+    kernel: u64
+    user: u64
+    state: u32
+    flags: u32
+
+
+class CountValue(Record):
+    """Nanoseconds waited (0 for samples) and how many waits or samples."""
+
+    nanoseconds: u64
+    count: u64
+
+
+class StackRecord(Record):
+    """Return addresses leaf first."""
+
+    depth: u32
+    truncated: u32
+    ips: Array = Array(u64, 128)
+
+
+class StackKey(Record):
+    """Hash of the addresses."""
+
+    hash: u64
+
+
+class ExitKey(Record):
+    """Tells lives of one tid apart."""
+
+    tid: u32
+    generation: u32
+
+
+class Pending(Record):
+    """A charge that waits for the stack of the thread just switched in, one per CPU."""
+
+    tid: u32
+    generation: u32
+    blocked_state: u32
+    active: u32
+    blocked_ns: u64
+    runnable_ns: u64
+
+
+class Stats(Record):
+    """Counters of one CPU."""
+
+    samples: u64
+    idle_samples: u64
+    switches: u64
+    stacks_full: u64
+    counts_full: u64
+    threads_full: u64
+    exits_full: u64
+    walks_failed: u64
+    walks: u64
+    refused: u64
+    clock_backwards: u64
+    collisions: u64
+    new_counts: u64
+    new_stacks: u64
+    first_event_ns: u64
+    padding: u64
+
+
+class TaskSnapshot(Record):
+    """What a task iterator tells of one thread. Stack ids as in CountKey."""
+
+    start_ns: u64
+    kernel: u64
+    user: u64
+    tid: u32
+    tgid: u32
+    task_state: u32  # the kernel's task_struct.__state
+    task_flags: u32  # PF_* bits
+    switches: u32  # of the thread's record when the stack was taken
+    on_cpu: u32
+    exit_state: u32
+    padding: u32
+    comm: Bytes = Bytes(16)

@@ -1,0 +1,69 @@
+"""The on-CPU sampler: one more sample for the stack each tick of a perf event finds.
+
+On bare metal the cycles event interrupts anything, in NMI context: only lookups and updates of
+preallocated maps happen here, a refused update (-EBUSY) is counted.
+"""
+
+from __future__ import annotations
+
+from systemscope.bpfasm.helpers import Helper
+from systemscope.bpfasm.types import ProgramSpec, ProgramType
+from systemscope.bpfasm.values import Expr, Value
+from systemscope.model.states import State
+from systemscope.programs.common import Ground
+from systemscope.programs.config import ProgramConfig
+from systemscope.programs.maps import ProfilerMaps
+from systemscope.programs.records import Control, Stats, ThreadFlag
+from systemscope.programs.stacks import StackWalker
+
+
+def oncpu_sampler(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
+    """The program on the sampling event, one event a CPU."""
+    g = Ground("oncpu_sampler", ProgramType.PERF_EVENT, config, maps)
+    b = g.b
+    control = b.value_of(maps.control, Control)
+    with b.if_(control.span == 0):
+        b.exit(0)
+    now = b.call(Helper.ktime_get_ns)
+    with b.if_(now - control.start >= control.span):
+        b.exit(0)
+    ids = b.call(Helper.get_current_pid_tgid)
+    with b.if_(ids == 0):
+        g.count("idle_samples")
+        b.exit(0)
+    generation = b.let(0, spill=True)
+    with b.block():
+        _check_target(g, ids, generation)
+    with b.block():
+        stats = b.lookup_index(maps.stats, 0, Stats)
+        with b.if_(b.not_null(stats)):
+            b.atomic_add(stats.samples, 1)
+            with b.if_(stats.first_event_ns == 0):
+                stats.first_event_ns = now
+    key = g.count_key(ids & 0xFFFFFFFF, generation, int(State.RUNNING))
+    walker = StackWalker(g, maps.sampler_stack)
+    with b.block():
+        key.kernel = walker.kernel(b.context)
+    with b.block():
+        key.user = walker.user(b.context)
+    g.charge(key, 0)
+    b.exit(0)
+    return b.build()
+
+
+def _check_target(g: Ground, ids: Expr, generation: Value) -> None:
+    """Leave the program unless the thread is to be sampled; find its generation."""
+    b = g.b
+    record = g.thread(ids & 0xFFFFFFFF)
+    with b.if_(b.is_null(record)):
+        if not g.config.every_thread:
+            b.exit(0)
+    with b.else_():
+        wanted = int(ThreadFlag.TRACKED)
+        if g.config.every_thread:
+            with b.if_((record.flags & int(ThreadFlag.EXCLUDED)) != 0):
+                b.exit(0)
+        else:
+            with b.if_((record.flags & wanted) == 0):
+                b.exit(0)
+        b.set(generation, record.generation)

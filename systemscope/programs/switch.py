@@ -1,0 +1,269 @@
+"""sched_switch: the state machine. One thread leaves the CPU, another comes.
+
+For every thread the record holds when its present state began; each event adds the time since to
+that state's total. So running + runnable + blocked equals elapsed time by construction.
+"""
+
+from __future__ import annotations
+
+from systemscope.bpfasm.helpers import Helper
+from systemscope.bpfasm.types import ProgramSpec
+from systemscope.bpfasm.values import All, Any_, Pointer, Value
+from systemscope.model.states import State
+from systemscope.programs.common import Ground
+from systemscope.programs.config import Hook, ProgramConfig, Walk
+from systemscope.programs.hooks import SwitchArguments, attach_type, program_type
+from systemscope.programs.maps import ProfilerMaps
+from systemscope.programs.records import CountFlag, Pending, ThreadFlag
+from systemscope.programs.stacks import StackWalker, tracing_frames
+from systemscope.programs.threads import since_of
+
+WALK_INTERVAL_LOW_NS = 500_000  # switch-out walks of one thread come no closer on average
+WALK_INTERVAL_HIGH_NS = 2_000_000
+STRIDE_MAX = 4096
+_TASK_BITS = 0xFF  # 6.1 added TASK_FREEZABLE 0x2000: never compare prev_state for equality
+_NOLOAD = 0x400  # TASK_NOLOAD: with TASK_UNINTERRUPTIBLE it is TASK_IDLE
+_FROZEN = 0x8000  # TASK_FROZEN (6.1)
+
+
+def sched_switch(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
+    """The program on sched_switch."""
+    g = Ground("sched_switch", program_type(config.hook), config, maps)
+    b = g.b
+    now, control = g.now_in_window()
+    start = b.let(control.start, spill=True)
+    arguments = SwitchArguments(g)
+    with b.if_(arguments.prev_tid != 0):
+        _leave(g, arguments, now, start)
+    _come(g, arguments, now, start)
+    b.exit(0)
+    return b.build("sched_switch", attach_type(config.hook))
+
+
+def _leave(g: Ground, arguments: SwitchArguments, now: Value, start: Value) -> None:
+    b = g.b
+    tid = arguments.prev_tid
+    record = g.thread(tid)
+    if g.config.every_thread:
+        g.make_thread(tid, record)
+    with b.if_(b.not_null(record)), b.if_((record.flags & int(ThreadFlag.TRACKED)) != 0):
+        with b.if_(record.tgid == 0):
+            record.tgid = arguments.prev_tgid()
+        with b.block():
+            delta = g.elapsed(now, since_of(g, record, start))
+            b.add(record.time[int(State.RUNNING)], delta)
+        record.last_ns = now
+        record.blocked_ns = 0
+        record.switches = record.switches + 1
+        state = _classify(g, arguments, record)
+        record.state = state
+        with b.if_(state == int(State.DEAD)):
+            g.retire(record, now)
+        if g.config.walk is Walk.SWITCH_OUT:
+            with b.if_(state != int(State.DEAD)):
+                _walk_now_and_then(g, record, now)
+
+
+def _classify(g: Ground, arguments: SwitchArguments, record: Pointer) -> Value:
+    """The model's state for what the kernel says the leaving thread does next."""
+    b, bits = g.b, g.config.state_bits
+    raw = arguments.state()
+    if bits.shift:
+        b.set(raw, raw >> bits.shift)
+    state = b.let(int(State.RUNNABLE))
+    if arguments.hook is Hook.TRACEPOINT:
+        preempted = (raw & bits.preempted) != 0
+    else:
+        preempted = arguments.preempted() != 0
+    with b.if_(preempted):
+        record.preemptions = record.preemptions + 1
+        b.set(raw, 0)
+    with b.if_((raw & 1) != 0):
+        b.set(state, int(State.SLEEPING))
+    with b.else_(), b.if_(raw != 0):
+        _classify_rare(g, raw, state, record)
+    return state
+
+
+def _classify_rare(g: Ground, raw: Value, state: Value, record: Pointer) -> None:
+    b, dead = g.b, g.config.state_bits.dead
+    b.set(state, int(State.BLOCKED))
+    exiting = (record.flags & int(ThreadFlag.EXITING)) != 0
+    with b.if_((raw & _FROZEN) != 0):
+        b.set(state, int(State.STOPPED))
+    for bit, meaning in ((0x40, State.PARKED), (8, State.TRACED), (4, State.STOPPED)):
+        with b.if_((raw & bit) != 0):
+            b.set(state, int(meaning))
+    with b.if_((raw & 2) != 0):
+        b.set(state, int(State.DISK))
+        if g.config.hook is not Hook.TRACEPOINT:
+            with b.if_((raw & _NOLOAD) != 0):
+                b.set(state, int(State.IDLE))
+    with b.else_(), b.if_(All((raw & dead) != 0, exiting)):
+        b.set(state, int(State.DEAD))
+    with b.if_(All((raw & _TASK_BITS) == 0, (raw & 0x1000) != 0)):  # TASK_RTLOCK_WAIT
+        b.set(state, int(State.DISK))
+
+
+def _walk_now_and_then(g: Ground, record: Pointer, now: Value) -> None:
+    """Walk one wait in ``stride``, chosen at random by count (a choice by time would favour waits
+    that follow long ones), and steer the stride to a bounded number of walks a second."""
+    b = g.b
+    record.weight = 0
+    with b.if_(record.skip > 1):
+        record.skip = record.skip - 1
+    with b.else_():
+        with b.if_(record.stride == 0):
+            record.stride = 1
+        record.weight = record.stride
+        with b.block():
+            pause = b.let(now - record.walked_ns)
+            with b.if_(All(pause < WALK_INTERVAL_LOW_NS, record.stride < STRIDE_MAX)):
+                record.stride = record.stride * 2
+            with b.if_(All(pause > WALK_INTERVAL_HIGH_NS, record.stride > 1)):
+                record.stride = record.stride >> 1
+            record.walked_ns = now
+        with b.if_(record.stride > 1):
+            chance = b.call(Helper.get_prandom_u32)
+            record.skip = 1 + (chance & 0xFFFFFFFF) % (record.stride * 2 - 1)
+        with b.else_():
+            record.skip = 1
+        walker = StackWalker(g, g.maps.walker_stack, tracing_frames(g.config.hook))
+        with b.block():
+            record.kernel_stack = walker.kernel(b.context)
+        with b.block():
+            record.user_stack = walker.user(b.context)
+        g.count("walks")
+
+
+def _come(g: Ground, arguments: SwitchArguments, now: Value, start: Value) -> None:
+    b = g.b
+    tid, tgid = arguments.next_ids()
+    with b.if_(tid != 0):
+        record = g.thread(tid)
+        if g.config.every_thread:
+            g.make_thread(tid, record)
+        with b.if_(b.not_null(record)), b.if_((record.flags & int(ThreadFlag.TRACKED)) != 0):
+            if g.config.hook is not Hook.TRACEPOINT:
+                with b.if_(record.tgid == 0):
+                    record.tgid = tgid
+            runnable = _end_wait(g, record, now, start)
+            record.last_ns = now
+            record.state = int(State.RUNNING)
+            _charge_wait(g, record, runnable)
+
+
+def _end_wait(g: Ground, record: Pointer, now: Value, start: Value) -> Value:
+    """Add the last stretch of the wait to its state; the result is its runnable part."""
+    b = g.b
+    delta = g.elapsed(now, since_of(g, record, start))
+    state = b.let(record.state)
+    runnable = b.let(0)
+    with b.if_(state == int(State.UNKNOWN)):
+        # No wake-up was seen: it has waited for a CPU since the window began.
+        b.set(state, int(State.RUNNABLE))
+    with b.if_(state == int(State.RUNNABLE)):
+        b.set(runnable, delta)
+    with b.else_(), b.if_(state != int(State.RUNNING)):
+        # Its wake-up was missed: all of the stretch counts as blocked.
+        record.blocked_ns = record.blocked_ns + delta
+        record.blocked_state = state
+    b.add(record.time[state], delta)
+    b.add(record.waits[state], 1)
+    return runnable
+
+
+def _charge_wait(g: Ground, record: Pointer, runnable: Value) -> None:
+    b, config = g.b, g.config
+    if not config.offcpu or config.walk is Walk.NONE:
+        return
+    with b.if_((record.flags & int(ThreadFlag.NEW)) != 0):
+        record.flags = record.flags & ~int(ThreadFlag.NEW) & 0xFFFFFFFF
+        with b.block():
+            key = g.count_key(record.tid, record.generation, int(State.RUNNABLE))
+            key.flags = int(CountFlag.NEW_THREAD)
+            g.charge(key, runnable)
+    with b.else_():
+        if config.walk is Walk.SWITCH_OUT:
+            _charge_walked(g, record, runnable)
+        else:
+            _request_walk(g, record, runnable)
+
+
+def _charge_walked(g: Ground, record: Pointer, runnable: Value) -> None:
+    """The stack was taken at switch-out (or was not: user space then spreads the walked ones)."""
+    b = g.b
+    weight = b.let(record.weight)
+    with b.if_(weight != 0):
+        flags = b.let(0)
+        with b.if_(weight > 1):
+            b.set(flags, int(CountFlag.ESTIMATED))
+        for state, amount in (
+            (record.blocked_state, record.blocked_ns),
+            (int(State.RUNNABLE), runnable),
+        ):
+            with b.if_(amount != 0):
+                key = g.count_key(record.tid, record.generation, state)
+                key.kernel = record.kernel_stack
+                key.user = record.user_stack
+                key.flags = flags
+                g.charge(key, amount * weight, weight)
+        record.weight = 0
+
+
+def _request_walk(g: Ground, record: Pointer, runnable: Value) -> None:
+    """Decide what this wait is charged with; the walker on this CPU takes the stack."""
+    b, config = g.b, g.config
+    blocked = b.let(record.blocked_ns)
+    blocked_charge = b.let(0, spill=True)
+    runnable_charge = b.let(0, spill=True)
+    with b.if_(blocked + runnable >= config.min_block_ns):
+        b.set(blocked_charge, blocked)
+        b.set(runnable_charge, runnable)
+    with b.else_():
+        with b.if_(runnable != 0):
+            _short(g, record, runnable, 0, runnable_charge)
+        with b.if_(blocked != 0):
+            with b.if_(record.blocked_state == int(State.SLEEPING)):
+                _short(
+                    g, record, blocked, int(State.SLEEPING) - int(State.RUNNABLE), blocked_charge
+                )
+            with b.if_(record.blocked_state == int(State.DISK)):
+                _short(g, record, blocked, int(State.DISK) - int(State.RUNNABLE), blocked_charge)
+    with b.if_(Any_(blocked_charge != 0, runnable_charge != 0)):
+        pending = b.lookup_index(g.maps.pending, 0, Pending)
+        with b.if_(b.not_null(pending)):
+            with b.if_(pending.active != 0):
+                g.count("walks_failed")
+            pending.tid = record.tid
+            pending.generation = record.generation
+            pending.blocked_state = record.blocked_state
+            pending.blocked_ns = blocked_charge
+            pending.runnable_ns = runnable_charge
+            pending.active = 1
+
+
+def _short(g: Ground, record: Pointer, amount: Value, kind: int, charge: Value) -> None:
+    """Add a short wait to its class; charge whole periods as the sum crosses them.
+
+    Periods are uniform in half to one and a half of the threshold. The remainder stays, so the
+    points form a renewal process over waiting time, independent of any pattern in the waits: the
+    expected charge of a call site is its share. A short wait crosses at most two.
+    """
+    b = g.b
+    b.add(record.short[kind], amount)
+    with b.if_(record.period[kind] == 0):
+        _new_period(g, record, kind)
+    for _crossing in range(2):
+        with b.if_(record.short[kind] >= record.period[kind]):
+            b.set(charge, charge + record.period[kind])
+            with b.block():
+                left = b.let(record.short[kind] - record.period[kind])
+                record.short[kind] = left
+            _new_period(g, record, kind)
+
+
+def _new_period(g: Ground, record: Pointer, kind: int) -> None:
+    b, mean = g.b, g.config.min_block_ns
+    chance = b.call(Helper.get_prandom_u32)
+    record.period[kind] = mean // 2 + 1 + (((chance & 0xFFFFFFFF) * mean) >> 32)

@@ -1,0 +1,58 @@
+"""The deferred walk: the thread just switched in, whose wait is known by now, shows its stack.
+
+``sched_exit_tp`` fires at the end of ``__schedule()`` with current the thread that came. Elsewhere
+a kprobe on ``finish_task_switch`` runs in the same place (new threads pass it too).
+"""
+
+from __future__ import annotations
+
+from systemscope.bpfasm.helpers import Helper
+from systemscope.bpfasm.types import ProgramSpec, ProgramType
+from systemscope.bpfasm.values import All
+from systemscope.model.states import State
+from systemscope.programs.common import Ground
+from systemscope.programs.config import ProgramConfig, Walk
+from systemscope.programs.hooks import attach_type, program_type
+from systemscope.programs.maps import ProfilerMaps
+from systemscope.programs.records import Pending
+from systemscope.programs.stacks import StackWalker, tracing_frames
+
+
+def wait_walker(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
+    """The program on sched_exit_tp or finish_task_switch."""
+    by_kprobe = config.walk is Walk.KPROBE
+    type = ProgramType.KPROBE if by_kprobe else program_type(config.hook)
+    g = Ground("wait_walker", type, config, maps)
+    b = g.b
+    if not by_kprobe:
+        with b.if_((b.load(b.context, 0, 8) & 0xFF) == 0):  # is_switch
+            b.exit(0)
+    pending = b.lookup_index(maps.pending, 0, Pending)
+    with b.if_(b.is_null(pending)):
+        b.exit(0)
+    with b.if_(pending.active == 0):
+        b.exit(0)
+    pending.active = 0
+    ids = b.call(Helper.get_current_pid_tgid)
+    with b.if_((ids & 0xFFFFFFFF) != pending.tid):
+        g.count("walks_failed")
+        b.exit(0)
+    skip = 0 if by_kprobe else tracing_frames(config.hook)
+    walker = StackWalker(g, maps.walker_stack, skip)
+    key = g.count_key(pending.tid, pending.generation, int(State.RUNNABLE))
+    with b.block():
+        key.kernel = walker.kernel(b.context)
+    with b.block():
+        key.user = walker.user(b.context)
+    g.count("walks")
+    with b.if_(All(key.kernel == 0, key.user == 0)):
+        g.count("walks_failed")
+    with b.if_(pending.runnable_ns != 0):
+        g.charge(key, pending.runnable_ns)
+    with b.if_(pending.blocked_ns != 0):
+        key.state = pending.blocked_state
+        g.charge(key, pending.blocked_ns)
+    b.exit(0)
+    if by_kprobe:
+        return b.build()
+    return b.build("sched_exit_tp", attach_type(config.hook))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 from dataclasses import dataclass
 from typing import Optional
 
@@ -115,12 +116,11 @@ def perf_event_open(
 
 def ioctl(fd: int, request: Ioctl, argument: int = 0) -> None:
     """An ioctl that takes a number: ENABLE, DISABLE, RESET, SET_OUTPUT, SET_BPF, ..."""
-    import fcntl
-
     try:
         fcntl.ioctl(fd, int(request), argument)
     except OSError as error:
-        raise failure(f"PERF_EVENT_IOC_{request.name}", "perf event", error.errno or errno.EIO)
+        number = error.errno or errno.EIO
+        raise failure(f"PERF_EVENT_IOC_{request.name}", "perf event", number) from None
 
 
 def perf_ioctl_period(fd: int, period: int) -> None:
@@ -134,10 +134,9 @@ def perf_ioctl_id(fd: int) -> int:
 
 
 def _ioctl_u64(fd: int, request: Ioctl, value: int) -> int:
-    import fcntl
-
     try:
         answer = fcntl.ioctl(fd, int(request), value.to_bytes(8, "little"))
     except OSError as error:
-        raise failure(f"PERF_EVENT_IOC_{request.name}", "perf event", error.errno or errno.EIO)
+        number = error.errno or errno.EIO
+        raise failure(f"PERF_EVENT_IOC_{request.name}", "perf event", number) from None
     return int.from_bytes(answer, "little")

@@ -27,6 +27,8 @@ class ElfImage:
         self._build_id: Optional[str] = None
         self._tables: dict[SectionType, Optional[SymbolTable]] = {}
         self._plt: Optional[PltTable] = None
+        loads = [s for s in self.header.segments if s.type == SegmentType.LOAD]
+        self._loads = sorted(loads, key=lambda s: not s.executable)
 
     @classmethod
     def from_descriptor(cls, descriptor: int) -> ElfImage:
@@ -69,10 +71,8 @@ class ElfImage:
         Executable segments win where two show the same bytes. The kernel maps whole pages, so
         the rest of a segment's first and last page counts as its own.
         """
-        loads = [s for s in self.header.segments if s.type == SegmentType.LOAD]
-        loads.sort(key=lambda s: not s.executable)
         for slack in (False, True):
-            for s in loads:
+            for s in self._loads:
                 begin, end = s.offset, s.offset + s.file_size
                 if slack:
                     begin, end = begin & -_PAGE, (end + _PAGE - 1) & -_PAGE
@@ -93,6 +93,11 @@ class ElfImage:
         get ELF virtual addresses: 0 for fixed executables. None if nothing is loaded there."""
         address = self.address_of_offset(offset)
         return None if address is None else start - address
+
+    @property
+    def has_symtab(self) -> bool:
+        """False when the file is stripped of all but its exported symbols."""
+        return any(s.type == SectionType.SYMTAB and s.size for s in self.header.sections)
 
     @property
     def symtab(self) -> Optional[SymbolTable]:

@@ -1,0 +1,128 @@
+"""/proc/kallsyms: the kernel's own symbols, its modules', and those of loaded BPF programs.
+
+Format: ``kernel/kallsyms.c``, s_show(): 16 hex digits, the type letter of nm, the name, and for
+all but the core kernel a tab and the module in brackets. Symbols carry no size: each ends where
+the next begins.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Optional
+
+#: nm's letters of code. Data, read-only data and the __ksymtab entries have others.
+_CODE = frozenset({b"t", b"T", b"w", b"W"})
+_MAX_MODULES = 65_536
+
+#: Linker-script marks (include/asm-generic/vmlinux.lds.h) that stand where code ends: what lies
+#: behind them is data until the next symbol.
+_ENDS = frozenset({"_etext", "_einittext", "_end", "__end_rodata", "_eexittext", "__bss_stop"})
+
+#: How far a symbol reaches that no other follows within its module: a BPF program, a trampoline.
+_LAST_SYMBOL_BYTES = 0x10000
+
+
+@dataclass(frozen=True)
+class KernelSymbol:
+    """A kernel function. ``module`` is "[kernel]", or as kallsyms shows it: "[ext4]", "[bpf]"."""
+
+    name: str
+    start: int
+    module: str
+
+
+class KernelSymbols:
+    """The code symbols of the running kernel. ``hidden`` says the kernel showed no addresses
+    (kptr_restrict, or no CAP_SYSLOG); ``missing`` that there is no such file to read."""
+
+    def __init__(self, data: bytes, modules: bytes = b"", *, missing: bool = False) -> None:
+        """Parse the contents of /proc/kallsyms and /proc/modules. Never raises."""
+        lines = [line for line in data.split(b"\n") if line[17:18] in _CODE]
+        addresses = _addresses(lines)
+        order = sorted(range(len(addresses)), key=addresses.__getitem__)
+        self._starts = array("Q", [addresses[i] for i in order])
+        # One piece of text and offsets into it take a fifth of what as many objects would.
+        names = [lines[i][19:] for i in order]
+        self._text = b"\n".join(names)
+        self._offsets = array("Q", accumulate((len(name) + 1 for name in names), initial=0))
+        self._regions = _module_regions(modules)
+        self.missing = missing
+        self.hidden = bool(self._starts) and self._starts[-1] == 0
+
+    @classmethod
+    def read(cls, path: str = "/proc/kallsyms", modules: str = "/proc/modules") -> KernelSymbols:
+        """The running kernel's symbols; an empty table when the file cannot be read."""
+        try:
+            with open(path, "rb", buffering=0) as file:
+                data = file.readall()
+        except OSError:
+            return cls(b"", missing=True)
+        try:
+            with open(modules, "rb", buffering=0) as file:
+                regions = file.readall()
+        except OSError:
+            regions = b""
+        return cls(data, regions)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def find(self, address: int) -> Optional[KernelSymbol]:
+        """The function at ``address``, or None when it lies in no code we know of.
+
+        Of symbols with one address the first listed wins, as in the kernel's own traces:
+        scripts/kallsyms.c puts them in order of preference.
+        """
+        if self.hidden:
+            return None
+        last = bisect_right(self._starts, address) - 1
+        if last < 0:
+            return None
+        start = self._starts[last]
+        name, module = self._split(bisect_left(self._starts, start))
+        if name in _ENDS or address >= self._limit(last, start, module):
+            return None
+        return KernelSymbol(name, start, module)
+
+    def _split(self, index: int) -> tuple[str, str]:
+        text = self._text[self._offsets[index] : self._offsets[index + 1] - 1]
+        name, _, module = text.decode("ascii", "replace").partition("\t")
+        return name, module or "[kernel]"
+
+    def _limit(self, last: int, start: int, module: str) -> int:
+        """Where the symbol ends at the latest; the next symbol's start is known to lie behind."""
+        if module == "[kernel]":
+            return start + _LAST_SYMBOL_BYTES if last + 1 == len(self._starts) else 1 << 64
+        base, size = self._regions.get(module, (0, 0))
+        if base <= start < base + size:
+            return base + size
+        return start + _LAST_SYMBOL_BYTES
+
+
+def _addresses(lines: list[bytes]) -> list[int]:
+    try:
+        return [int(line[:16], 16) for line in lines]
+    except ValueError:
+        # Not a kernel's table. Keep the numbering, drop the sense: address 0 is never asked for.
+        return [_number(line[:16]) for line in lines]
+
+
+def _number(text: bytes) -> int:
+    try:
+        return max(int(text, 16), 0)
+    except ValueError:
+        return 0
+
+
+def _module_regions(data: bytes) -> dict[str, tuple[int, int]]:
+    """{"[name]": (base, size)} from /proc/modules (kernel/module/procfs.c, m_show())."""
+    regions = {}
+    for line in data.split(b"\n")[:_MAX_MODULES]:
+        fields = line.split()
+        if len(fields) >= 6 and fields[1].isdigit():
+            name = fields[0].decode("ascii", "replace")
+            regions[f"[{name}]"] = (_number(fields[5]), int(fields[1][:18]))
+    return regions

@@ -1,0 +1,167 @@
+"""Files that processes map: each opened once, asked for all its addresses, and closed.
+
+Going file by file, and not stack by stack, keeps one file's tables in memory at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Optional, Union
+
+from systemscope.elf import ElfError, ElfImage, Location, Resolver
+from systemscope.errors import SystemScopeError
+from systemscope.model import Mapping
+from systemscope.symbolizer.options import FileOpener, OpenFile, SymbolizerOptions
+from systemscope.symbolizer.vdso import read_vdso
+
+#: How many mappings of one file are tried before it counts as gone: a process may have died,
+#: another that maps the same file be alive.
+_MAX_ATTEMPTS = 16
+
+GONE = "its file is gone or cannot be opened"
+STRIPPED = "its file is stripped, and no exported symbol covers it"
+NO_SYMBOL = "no symbol of its file covers it"
+NOT_LOADED = "its file has no code there"
+NO_VDSO = "this process has no vdso to compare with"
+FOREIGN = "the capture is of another kernel"
+
+#: Below it lie the addresses of 32-bit processes, whose vdso is another.
+_FOUR_GIB = 1 << 32
+
+#: (file offset, whether it is an instruction pointer and not a return address)
+Place = tuple[int, bool]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one place is. ``address`` is the ELF virtual address, or the file offset where the
+    file is no ELF image we could read. ``locations`` are innermost first; without any,
+    ``unknown`` says why."""
+
+    address: int
+    locations: tuple[Location, ...] = ()
+    unknown: str = ""
+    build_id: str = ""
+    elf: bool = True  # False when the file was read and is no ELF image
+
+
+@dataclass
+class Module:
+    """One mapped file and the places of it that need names."""
+
+    where: list[tuple[int, Mapping]] = field(default_factory=list)
+    places: dict[Place, Optional[Answer]] = field(default_factory=dict)
+
+    def ask(self, tgid: int, mapping: Mapping, place: Place) -> None:
+        """Note that ``place`` needs a name, and that process ``tgid`` maps the file."""
+        if place not in self.places:
+            self.places[place] = None
+        if len(self.where) < _MAX_ATTEMPTS and (tgid, mapping) not in self.where[-1:]:
+            self.where.append((tgid, mapping))
+
+
+class ModuleReader:
+    """Fills in the answers of modules."""
+
+    def __init__(
+        self, options: SymbolizerOptions, opener: FileOpener, *, same_kernel: bool
+    ) -> None:
+        self._options = options
+        self._opener = opener
+        self._same_kernel = same_kernel
+
+    def answer(self, module: Module) -> None:
+        """Answer all the module's places. Never raises for what is wrong with a file."""
+        opened = self._open(module)
+        if isinstance(opened, str):
+            _answer_all(module, opened)
+            return
+        try:
+            image = _image(opened)
+            self._resolve(image, module)
+        except ElfError as error:
+            _answer_all(module, f"its file is {error.message}", elf=False)
+        finally:
+            _close(opened)
+
+    def _open(self, module: Module) -> Union[int, OpenFile, bytes, str]:
+        """The file, the bytes of the vdso, or a sentence that says why there is neither."""
+        if module.where and module.where[0][1].path == "[vdso]":
+            if not self._same_kernel:
+                return FOREIGN
+            data = read_vdso() if module.where[0][1].end > _FOUR_GIB else None
+            return data or NO_VDSO
+        for tgid, mapping in module.where:
+            try:
+                opened = self._opener(tgid, mapping)
+            except (OSError, SystemScopeError):
+                continue
+            if opened is not None:
+                return opened
+        return GONE
+
+    def _resolve(self, image: ElfImage, module: Module) -> None:
+        resolvers = [make(image) for make in self._options.resolvers]
+        reason = NO_SYMBOL if image.has_symtab else STRIPPED
+        build_id = image.build_id
+        for place, known in module.places.items():
+            if known is None:
+                offset, exact = place
+                # The byte before a return address is the one that must be in the segment.
+                back = 0 if exact else 1
+                address = image.address_of_offset(offset - back)
+                if address is None:
+                    answer = Answer(offset, (), NOT_LOADED, build_id)
+                else:
+                    address += back
+                    found = self._locate(resolvers, address, exact)
+                    answer = Answer(address, found, "" if found else reason, build_id)
+                module.places[place] = answer
+
+    def _locate(
+        self, resolvers: Iterable[Resolver], address: int, exact: bool
+    ) -> tuple[Location, ...]:
+        # A return address may lie behind the last byte of the function that called, when the call
+        # does not return: the byte before it is inside the call. Only the code that signal
+        # handlers return to has nothing before it (glibc's __restore_rt).
+        for delta in (0,) if exact else (1, 0):
+            for resolver in resolvers:
+                found = resolver.resolve(address - delta)
+                if found:
+                    return tuple(self._finish(location, delta) for location in found)
+        return ()
+
+    def _finish(self, location: Location, delta: int) -> Location:
+        name = location.name
+        if self._options.rename is not None:
+            name = self._options.rename(name) or name
+        if delta == 0 and name == location.name:
+            return location
+        return Location(
+            name, location.offset + delta, location.file, location.line, location.inlined
+        )
+
+
+def _answer_all(module: Module, unknown: str, *, elf: bool = True) -> None:
+    for place, known in module.places.items():
+        if known is None:
+            module.places[place] = Answer(place[0], (), unknown, elf=elf)
+
+
+def _image(opened: Union[int, OpenFile, bytes]) -> ElfImage:
+    if isinstance(opened, bytes):
+        return ElfImage.from_bytes(opened)
+    descriptor = opened if isinstance(opened, int) else opened.fileno()
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise ElfError("not a regular file")
+    return ElfImage.from_descriptor(descriptor)
+
+
+def _close(opened: Union[int, OpenFile, bytes]) -> None:
+    if isinstance(opened, int):
+        os.close(opened)
+    elif not isinstance(opened, bytes):
+        opened.close()

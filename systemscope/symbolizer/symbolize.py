@@ -1,0 +1,84 @@
+"""A Capture to a Profile."""
+
+from __future__ import annotations
+
+import os
+from typing import Optional
+
+from systemscope.model import Capture, Entry, Frame, Profile, Sample, State
+from systemscope.symbolizer.kernel import KernelNamer
+from systemscope.symbolizer.modules import ModuleReader
+from systemscope.symbolizer.opener import open_mapped_file
+from systemscope.symbolizer.options import FileOpener, SymbolizerOptions
+from systemscope.symbolizer.user import UserNamer
+
+
+def symbolize(
+    capture: Capture,
+    options: Optional[SymbolizerOptions] = None,
+    opener: FileOpener = open_mapped_file,
+) -> Profile:
+    """Name every address of ``capture``: one Sample for each Entry, in the same order.
+
+    Frames are leaf first, kernel frames before user frames; nanoseconds, counts and gaps are
+    taken over as they are. Addresses without a symbol become frames that say so
+    (``Frame.unknown``): ``module+0xaddress`` with the ELF virtual address where the file can be
+    read and the file offset where it cannot, ``[anon]+0xaddress``, ``[unknown]+0xaddress`` and
+    ``[kernel]+0xaddress`` with the absolute one. ``capture.losses.resolved_frames`` and
+    ``unresolved_frames`` are set: frames of all samples, each stack counted as often as entries
+    carry it. Never raises for what is wrong with a target's files.
+    """
+    options = options or SymbolizerOptions()
+    same_kernel = not capture.kernel or os.uname().release in capture.kernel
+    reader = ModuleReader(options, opener, same_kernel=same_kernel)
+    kernel = KernelNamer(options, capture.kernel)
+    user = UserNamer(capture, options, reader)
+    stacks = _Stacks(capture, kernel, user)
+    for entry in capture.entries:
+        stacks.ask(entry)
+    user.resolve()
+    samples = [_sample(capture, entry, stacks.frames(entry)) for entry in capture.entries]
+    capture.losses.unresolved_frames = stacks.unresolved
+    capture.losses.resolved_frames = stacks.total - stacks.unresolved
+    return Profile(capture, samples, [kernel.note] if kernel.note else [])
+
+
+class _Stacks:
+    """Whole stacks, each named once for every process image it was seen in."""
+
+    def __init__(self, capture: Capture, kernel: KernelNamer, user: UserNamer) -> None:
+        self._capture = capture
+        self._kernel = kernel
+        self._user = user
+        self._named: dict[tuple[int, int, bool], tuple[tuple[Frame, ...], int]] = {}
+        self.total = 0
+        self.unresolved = 0
+
+    def ask(self, entry: Entry) -> None:
+        stack = self._capture.stacks[entry.stack]
+        if stack.user:
+            self._user.ask(self._space(entry), stack.user)
+
+    def frames(self, entry: Entry) -> tuple[Frame, ...]:
+        stack = self._capture.stacks[entry.stack]
+        running = entry.state is State.RUNNING
+        space = self._space(entry) if stack.user else -1
+        key = (entry.stack, space, running)
+        named = self._named.get(key)
+        if named is None:
+            frames = self._kernel.frames(stack, running=running)
+            frames += self._user.frames(space, stack.user)
+            named = self._named[key] = (frames, sum(1 for frame in frames if frame.unknown))
+        self.total += len(named[0])
+        self.unresolved += named[1]
+        return named[0]
+
+    def _space(self, entry: Entry) -> int:
+        return self._user.space(self._capture.threads[entry.thread].tgid, entry.time)
+
+
+def _sample(capture: Capture, entry: Entry, frames: tuple[Frame, ...]) -> Sample:
+    thread = capture.threads[entry.thread]
+    process = capture.processes.get(thread.tgid)
+    comm = process.comm if process is not None and process.comm else thread.comm
+    return Sample(thread, comm, entry.state, frames, entry.nanoseconds, entry.count, entry.gap)

@@ -1,0 +1,67 @@
+"""SystemScope: where the wall-clock time of every Linux thread goes.
+
+The public API is what this module names; it is loaded at first use, so importing it costs nothing.
+See ``systemscope.api`` for an example.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from systemscope.version import VERSION
+
+if TYPE_CHECKING:
+    from systemscope.api import profile, write
+    from systemscope.errors import (
+        KernelError,
+        OutputError,
+        PermissionMissing,
+        SystemScopeError,
+        TargetError,
+        Unsupported,
+        UsageError,
+    )
+    from systemscope.model import Capture, Frame, FrameKind, Gap, Losses, Profile, Sample, State
+    from systemscope.model import Thread as Thread
+
+__version__ = VERSION
+
+__all__ = [
+    "Capture",
+    "Frame",
+    "FrameKind",
+    "Gap",
+    "KernelError",
+    "Losses",
+    "OutputError",
+    "PermissionMissing",
+    "Profile",
+    "Sample",
+    "State",
+    "SystemScopeError",
+    "TargetError",
+    "Thread",
+    "Unsupported",
+    "UsageError",
+    "__version__",
+    "profile",
+    "write",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name at first use (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module 'systemscope' has no attribute '{name}'")
+    from importlib import import_module
+
+    for module in ("systemscope.errors", "systemscope.model", "systemscope.api"):
+        found = getattr(import_module(module), name, None)
+        if found is not None:
+            globals()[name] = found
+            return found
+    raise AttributeError(name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

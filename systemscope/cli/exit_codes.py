@@ -27,6 +27,8 @@ class ExitCode(IntEnum):
     PERMISSION = 4  # not root, a capability missing, lockdown
     KERNEL = 5  # the kernel lacks or refuses something indispensable
     OUTPUT = 6  # the profile could not be written
+    NOT_EXECUTABLE = 126  # COMMAND was found but cannot be executed
+    NOT_FOUND = 127  # COMMAND was not found
     INTERRUPTED = 130  # interrupted before there was anything to write
     PIPE = 141  # the reader of standard output went away
 
@@ -40,6 +42,9 @@ def exit_code_for(error: BaseException) -> ExitCode:
     if isinstance(error, KernelError):
         denied = error.errno in (errno.EPERM, errno.EACCES) and not isinstance(error, VerifierError)
         return ExitCode.PERMISSION if denied else ExitCode.KERNEL
+    status = getattr(error, "status", None)  # a command that could not be run, as shells tell it
+    if isinstance(error, TargetError) and status in (ExitCode.NOT_EXECUTABLE, ExitCode.NOT_FOUND):
+        return ExitCode(status)
     return next(
         (code for kind, code in _CODES if isinstance(error, kind)),
         ExitCode.INTERNAL,

@@ -61,7 +61,7 @@ def guarded(action: Callable[[], int], debug: bool) -> int:
 def describe(error: BaseException) -> list[str]:
     """What went wrong and what to do, as lines for standard error."""
     if isinstance(error, KeyboardInterrupt):
-        return ["systemscope: interrupted before there was anything to write"]
+        return ["systemscope: interrupted; nothing more was written."]
     if isinstance(error, SystemScopeError):
         text = error.message.rstrip(".")
         if "\n" in text:  # a verifier's explanation keeps its layout

@@ -51,7 +51,7 @@ def parse(usage: str, command: str, arguments: Sequence[str]) -> Parsed:
     if any(word in ("-h", "--help") for word in words):
         raise HelpShown(print_out(usage.strip("\n")))
     try:
-        parsed = docopt.docopt(usage, argv=words, default_help=False)
+        parsed = docopt.docopt(usage, argv=[command, *words], default_help=False)
     except docopt.DocoptExit as error:
         reason = str(error).splitlines()[0] if str(error) else "the arguments do not fit"
         raise UsageError(reason, _see(command)) from error

@@ -20,7 +20,7 @@ def integer(option: str, text: str, low: int, high: int) -> int:
     """A whole number in [low, high]."""
     if not _INTEGER.match(text) or not low <= int(text) <= high:
         raise UsageError(
-            f"{option} {text!r} is not a whole number from {low} to {high}", f"give {option} one"
+            f"{option} {text!r} is not a whole number from {low} to {high}", "give one that is"
         )
     return int(text)
 
@@ -30,7 +30,7 @@ def number(option: str, text: str, low: float, high: float, unit: str) -> float:
     value = float(text) if _NUMBER.match(text) else math.nan
     if not low <= value <= high:
         raise UsageError(
-            f"{option} {text!r} is not a number of {unit} from {low:g} to {high:g}",
+            f"{option} {text!r} is not a number of {unit} from {low:.10g} to {high:.10g}",
             f"give it like {option} 5 or {option} 0.5",
         )
     return value

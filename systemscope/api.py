@@ -1,0 +1,160 @@
+"""Profiling from one's own code. Import these names from ``systemscope``.
+
+    >>> import systemscope
+    >>> profile = systemscope.profile(command=["sleep", "0.2"])
+    >>> len(profile.capture.threads)
+    1
+    >>> thread = profile.capture.threads[0]
+    >>> round(thread.accounted / thread.elapsed, 2)
+    1.0
+    >>> max(thread.time, key=thread.time.get).name
+    'SLEEPING'
+    >>> systemscope.write(profile, "sleep.folded")
+
+Needs root, or CAP_BPF and CAP_PERFMON. Every failure that is foreseen is a ``SystemScopeError``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, BinaryIO, Callable, Optional, Union
+
+from systemscope.collectors.request import (
+    DEFAULT_FREQUENCY,
+    DEFAULT_MIN_BLOCK_NS,
+    MAX_STACK_DEPTH,
+    Request,
+)
+from systemscope.errors import UsageError
+from systemscope.model.filters import IdleThreads, Selection, select
+from systemscope.model.states import State
+
+if TYPE_CHECKING:
+    from systemscope.model import Profile
+
+Ids = Union[int, Iterable[int], None]
+
+
+def profile(
+    pid: Ids = None,
+    command: Optional[Sequence[str]] = None,
+    duration: Optional[float] = None,
+    *,
+    tid: Ids = None,
+    comm: str = "",
+    cgroup: str = "",
+    cpus: Optional[Iterable[int]] = None,
+    frequency: int = DEFAULT_FREQUENCY,
+    min_block_us: float = DEFAULT_MIN_BLOCK_NS / 1000,
+    max_stack: int = MAX_STACK_DEPTH,
+    user_stacks: bool = True,
+    kernel_stacks: bool = True,
+    states: Optional[Iterable[State]] = None,
+    idle_threads: Union[IdleThreads, str, None] = None,
+    stop: Optional[Callable[[], bool]] = None,
+    without: Iterable[str] = (),
+) -> Profile:
+    """Profile one window of wall-clock time and return it with names.
+
+    ``pid``, ``tid`` (one or several), ``comm`` (a glob) and ``cgroup`` choose the targets and add
+    up; without any the whole system is profiled. ``command`` is started, profiled from its first
+    instruction to its end, and waited for. The window lasts ``duration`` seconds, or until
+    ``stop()`` is true, or until the last target has ended; a window that nothing would end is
+    refused. ``frequency`` is samples a second and CPU; waits of ``min_block_us`` microseconds or
+    more carry their own stacks. ``states`` keeps only these states' samples. ``idle_threads`` is
+    "show", "hide" or "only", as on the command line. ``without`` names kernel features not to use.
+
+    Times in the result are nanoseconds, frames are leaf first. Raises SystemScopeError: UsageError
+    for arguments that make no sense, TargetError for a target that does not exist,
+    PermissionMissing without root, Unsupported and KernelError for what the kernel refuses.
+    """
+    request = Request(
+        pids=_ids(pid),
+        tids=_ids(tid),
+        comm=comm,
+        cgroup=cgroup,
+        command=tuple(command) if command is not None else (),
+        cpus=tuple(sorted(set(cpus))) if cpus is not None else None,
+        duration_ns=None if duration is None else round(duration * 1_000_000_000),
+        frequency=frequency,
+        min_block_ns=round(min_block_us * 1000),
+        max_stack=max_stack,
+        user_stacks=user_stacks,
+        kernel_stacks=kernel_stacks,
+        disabled=frozenset(without),
+    )
+    _check(request, stop)
+    if idle_threads is None:
+        idle_threads = IdleThreads.HIDE if request.system_wide else IdleThreads.SHOW
+    selection = Selection(
+        states=frozenset(states) if states is not None else None, idle=IdleThreads(idle_threads)
+    )
+    return _run(request, selection, stop or (lambda: False))
+
+
+def write(
+    profile: Profile,
+    target: Union[str, os.PathLike[str], BinaryIO],
+    output: str = "",
+    *,
+    per_thread: bool = False,
+    state: bool = True,
+    annotate: bool = False,
+) -> None:
+    """Write ``profile`` to a path or a binary stream.
+
+    ``output`` names the format; without it a path's extension decides, and a stream gets folded
+    stacks. A file appears whole or not at all. Raises UsageError for an unknown format and
+    OutputError when the file cannot be written; what a stream raises is passed on.
+    """
+    from systemscope.exporters.formats import ExportOptions, by_name, by_path
+    from systemscope.exporters.output import Output
+
+    options = ExportOptions(per_thread=per_thread, state=state, annotate=annotate)
+    if isinstance(target, (str, os.PathLike)):
+        path = os.fspath(target)
+        form = by_name(output) if output else by_path(path)
+        with Output(path) as destination:
+            destination.write(lambda raw: form.write_bytes(profile, raw, options))
+    else:
+        by_name(output or "folded").write_bytes(profile, target, options)
+
+
+def _run(request: Request, selection: Selection, stop: Callable[[], bool]) -> Profile:
+    from systemscope.collectors.wallclock import collect
+    from systemscope.processes.command import HeldCommand
+    from systemscope.symbolizer import symbolize
+
+    with HeldCommand(request.command) if request.command else nullcontext() as held:
+        capture = collect(request, stop, None, held)
+        selected, _ = select(capture, selection)
+        named = symbolize(selected)
+        if held is not None:
+            held.wait()
+        return named
+
+
+def _ids(given: Ids) -> tuple[int, ...]:
+    if given is None:
+        return ()
+    ids = (given,) if isinstance(given, int) else tuple(dict.fromkeys(given))
+    if not ids:
+        # An empty list must not turn into a profile of the whole system.
+        raise UsageError("an empty list of ids names nothing", "leave it out, or name some")
+    return ids
+
+
+def _check(request: Request, stop: Optional[Callable[[], bool]]) -> None:
+    """Raise UsageError for a request that makes no sense."""
+    if request.command and (request.pids or request.tids or request.comm or request.cgroup):
+        raise UsageError("a command and other targets exclude each other", "name one of them")
+    if request.duration_ns is None and stop is None and request.system_wide:
+        raise UsageError("nothing would end this window", "give a duration, or a stop function")
+    if request.duration_ns is not None and request.duration_ns <= 0:
+        raise UsageError("the duration is not positive", "give it in seconds")
+    if request.frequency < 1 or request.min_block_ns < 0 or request.max_stack < 1:
+        raise UsageError(
+            "frequency, min_block_us or max_stack is out of range", "give positive numbers"
+        )

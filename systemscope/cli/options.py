@@ -1,0 +1,174 @@
+"""The options of a profiling command, read and checked: what to collect, select and write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from systemscope.cli import values
+from systemscope.cli.profile_usage import usage
+from systemscope.cli.usage import parse
+from systemscope.collectors.request import DEFAULT_FREQUENCY, DEFAULT_MIN_BLOCK_NS, Request
+from systemscope.errors import UsageError
+from systemscope.exporters.formats import ExportOptions, Format, by_name, by_path, formats
+from systemscope.model.filters import IdleThreads, Selection, ThreadKind
+from systemscope.model.states import BLOCKED_STATES, State
+
+DEFAULT_FORMAT = "folded"
+OFF_CPU = BLOCKED_STATES | {State.RUNNABLE}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything a profiling command was told."""
+
+    command: str
+    request: Request
+    selection: Selection
+    format: Format
+    export: ExportOptions
+    path: str  # "" is standard output
+    quiet: bool
+    verbose: bool
+    verifier_log: bool
+
+
+def read_options(command: str, arguments: Sequence[str]) -> Options:
+    """Read the words after ``systemscope COMMAND``. Raises UsageError and usage.HelpShown."""
+    parsed = parse(usage(command, tuple(one.name for one in formats())), command, arguments)
+    given = parsed.options
+    if parsed.rest is not None and not parsed.rest:
+        raise UsageError("there is no command after '--'", "add one, as in: -- sleep 1")
+    _refuse_conflicts(given, parsed.rest)
+    request = _request(command, given, parsed.rest or ())
+    path = "" if given["-o"] in (None, "-") else values.word("-o", given["-o"])
+    return Options(
+        command=command,
+        request=request,
+        selection=_selection(command, given, request.system_wide),
+        format=_format(given["--output"], path),
+        export=ExportOptions(
+            per_thread=given["--per-thread"],
+            state=not given["--no-state"],
+            annotate=given["--annotate"],
+        ),
+        path=path,
+        quiet=given["--quiet"],
+        verbose=given["--verbose"],
+        verifier_log=given["--verifier-log"],
+    )
+
+
+def _refuse_conflicts(given: dict[str, Any], command: Optional[tuple[str, ...]]) -> None:
+    for one, other in (
+        ("--user-stacks-only", "--kernel-stacks-only"),
+        ("--user-threads-only", "--kernel-threads-only"),
+        ("--quiet", "--verbose"),
+    ):
+        if given[one] and given[other]:
+            raise UsageError(f"{one} and {other} exclude each other", "give one of them or none")
+    for option in ("--pid", "--tid", "--comm", "--cgroup"):
+        if command and given[option] is not None:
+            raise UsageError(
+                f"{option} and a command to start exclude each other",
+                f"leave out {option} or what follows '--'",
+            )
+
+
+def _request(command: str, given: dict[str, Any], words: tuple[str, ...]) -> Request:
+    def optional(option: str, reader: Any, nothing: Any) -> Any:
+        return nothing if given[option] is None else reader(given[option])
+
+    return Request(
+        pids=optional("--pid", lambda text: values.id_list("--pid", text), ()),
+        tids=optional("--tid", lambda text: values.id_list("--tid", text), ()),
+        comm=optional("--comm", lambda text: values.word("--comm", text), ""),
+        cgroup=optional("--cgroup", lambda text: values.word("--cgroup", text), ""),
+        command=words,
+        cpus=optional("--cpu", lambda text: values.cpu_list(text, _online_cpus()), None),
+        duration_ns=optional("--duration", values.duration_ns, None),
+        frequency=_frequency(given["--frequency"]),
+        min_block_ns=optional("--min-block", values.min_block_ns, DEFAULT_MIN_BLOCK_NS),
+        oncpu=command != "offcpu",
+        offcpu=command != "oncpu",
+        user_stacks=not given["--kernel-stacks-only"],
+        kernel_stacks=not given["--user-stacks-only"],
+        user_threads_only=given["--user-threads-only"],
+        kernel_threads_only=given["--kernel-threads-only"],
+        disabled=optional("--without", _features, frozenset()),
+    )
+
+
+def _selection(command: str, given: dict[str, Any], system_wide: bool) -> Selection:
+    states = {"profile": None, "oncpu": frozenset({State.RUNNING}), "offcpu": OFF_CPU}[command]
+    if given["--state"] is not None:
+        wanted = values.state_list(given["--state"])
+        if states is not None and not wanted <= states:
+            raise UsageError(
+                f"--state {given['--state']!r} asks for time that {command} does not show",
+                "use systemscope profile for every state",
+            )
+        states = wanted
+    idle = IdleThreads.HIDE if system_wide else IdleThreads.SHOW
+    if given["--idle-threads"] is not None:
+        choices = tuple(one.value for one in IdleThreads)
+        idle = IdleThreads(values.choice("--idle-threads", given["--idle-threads"], choices))
+    kind = ThreadKind.ALL
+    if given["--user-threads-only"]:
+        kind = ThreadKind.USER
+    elif given["--kernel-threads-only"]:
+        kind = ThreadKind.KERNEL
+    return Selection(states=states, idle=idle, kind=kind)
+
+
+def _format(name: Optional[str], path: str) -> Format:
+    if name is not None:
+        return by_name(name)
+    # A device or pipe has no ending to go by.
+    if path and (os.path.isfile(path) or not os.path.exists(path)):
+        return by_path(path)
+    return by_name(DEFAULT_FORMAT)
+
+
+def _features(text: str) -> frozenset[str]:
+    """Names of capabilities to do without, checked against those there are."""
+    from dataclasses import fields
+
+    from systemscope.kernel.capabilities import Capabilities
+
+    known = {one.name for one in fields(Capabilities)}
+    asked = frozenset(part.strip() for part in text.split(","))
+    unknown = sorted(asked - known)
+    if unknown:
+        raise UsageError(
+            f"--without {unknown[0]!r} is no kernel feature",
+            "systemscope doctor --json lists them",
+        )
+    return asked
+
+
+def _frequency(text: Optional[str]) -> int:
+    """What was asked for must fit the kernel's limit; the default makes do with less."""
+    limit = _sample_rate_limit()
+    if text is None:
+        return min(DEFAULT_FREQUENCY, limit or DEFAULT_FREQUENCY)
+    return values.frequency(text, limit)
+
+
+def _sample_rate_limit() -> int:
+    """The kernel's cap on samples a second, 0 where it does not tell."""
+    try:
+        with open("/proc/sys/kernel/perf_event_max_sample_rate", encoding="ascii") as file:
+            return int(file.read(32))
+    except (OSError, ValueError):
+        return 0
+
+
+def _online_cpus() -> tuple[int, ...]:
+    try:
+        with open("/sys/devices/system/cpu/online", encoding="ascii") as file:
+            return values.cpu_list(file.read(65_536).strip(), ())
+    except OSError:
+        return ()

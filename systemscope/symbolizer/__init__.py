@@ -1,6 +1,5 @@
 """Addresses to frames: the kernel's symbols, ELF files through the mappings of processes."""
 
-from systemscope.symbolizer.opener import open_mapped_file
 from systemscope.symbolizer.options import CodeNamer, FileOpener, OpenFile, SymbolizerOptions
 from systemscope.symbolizer.symbolize import symbolize
 
@@ -9,6 +8,5 @@ __all__ = [
     "FileOpener",
     "OpenFile",
     "SymbolizerOptions",
-    "open_mapped_file",
     "symbolize",
 ]

@@ -6,9 +6,9 @@ import os
 from typing import Optional
 
 from systemscope.model import Capture, Entry, Frame, Profile, Sample, State
+from systemscope.processes.files import FileStore
 from systemscope.symbolizer.kernel import KernelNamer
 from systemscope.symbolizer.modules import ModuleReader
-from systemscope.symbolizer.opener import open_mapped_file
 from systemscope.symbolizer.options import FileOpener, SymbolizerOptions
 from systemscope.symbolizer.user import UserNamer
 
@@ -16,7 +16,7 @@ from systemscope.symbolizer.user import UserNamer
 def symbolize(
     capture: Capture,
     options: Optional[SymbolizerOptions] = None,
-    opener: FileOpener = open_mapped_file,
+    opener: Optional[FileOpener] = None,
 ) -> Profile:
     """Name every address of ``capture``: one Sample for each Entry, in the same order.
 
@@ -26,11 +26,12 @@ def symbolize(
     read and the file offset where it cannot, ``[anon]+0xaddress``, ``[unknown]+0xaddress`` and
     ``[kernel]+0xaddress`` with the absolute one. ``capture.losses.resolved_frames`` and
     ``unresolved_frames`` are set: frames of all samples, each stack counted as often as entries
-    carry it. Never raises for what is wrong with a target's files.
+    carry it. ``opener`` finds the files; the default one knows none of processes that are gone but
+    by their paths: pass the ``open`` of the FileStore that pinned them. Never raises for what is wrong with a target's files.
     """
     options = options or SymbolizerOptions()
     same_kernel = not capture.kernel or os.uname().release in capture.kernel
-    reader = ModuleReader(options, opener, same_kernel=same_kernel)
+    reader = ModuleReader(options, opener or FileStore().open, same_kernel=same_kernel)
     kernel = KernelNamer(options, capture.kernel)
     user = UserNamer(capture, options, reader)
     stacks = _Stacks(capture, kernel, user)

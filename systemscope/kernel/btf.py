@@ -142,6 +142,10 @@ class KernelBtf:
                     return better
         return names
 
+    def arity(self, name: str) -> int:
+        """How many parameters :meth:`params` would name; 0 when there is nothing of that name."""
+        return len(self._declared(name))
+
     def _declared(self, name: str) -> tuple[str, ...]:
         for kind in (BtfKind.FUNC, BtfKind.TYPEDEF):
             type_id = self.type_id(name, kind)

@@ -185,6 +185,15 @@ class MapBatch:
             values=self._values.address,
         )
 
+    def grow(self) -> None:
+        """Twice the entries a call, going on from the same place."""
+        self._count *= 2
+        self._keys = Buffer(self._key_size * self._count)
+        self._values = Buffer(self._value_bytes * self._count)
+        abi.MAP_BATCH.pack_into(
+            self._attr.data, keys=self._keys.address, values=self._values.address
+        )
+
     def next(self, delete: bool = False) -> tuple[int, bool, memoryview, memoryview]:
         """The next entries: how many, whether these are the last, keys, values.
 

@@ -27,7 +27,8 @@ def symbolize(
     ``[kernel]+0xaddress`` with the absolute one. ``capture.losses.resolved_frames`` and
     ``unresolved_frames`` are set: frames of all samples, each stack counted as often as entries
     carry it. ``opener`` finds the files; the default one knows none of processes that are gone but
-    by their paths: pass the ``open`` of the FileStore that pinned them. Never raises for what is wrong with a target's files.
+    by their paths: pass the ``open`` of the FileStore that pinned them. Never raises for what is
+    wrong with a target's files.
     """
     options = options or SymbolizerOptions()
     same_kernel = not capture.kernel or os.uname().release in capture.kernel

@@ -1,4 +1,4 @@
-"""The perf side-band's records: FORK, EXEC, COMM, MMAP2, EXIT, LOST as plain events.
+"""The perf side-band's records: FORK, EXEC, COMM, MMAP2 and EXIT as plain events.
 
 Source: ``enum perf_event_type`` in include/uapi/linux/perf_event.h, and kernel/events/core.c. A
 record's body is followed by the sample id, here {u32 pid, tid; u64 time} (SampleType TID | TIME).
@@ -18,7 +18,6 @@ from systemscope.processes.proc import text
 from systemscope.syscalls.perf_abi import Misc, RecordType
 
 # Plain integers: comparing enum members costs more than all the rest of looking at a record.
-RECORD_LOST = int(RecordType.LOST)
 RECORD_COMM = int(RecordType.COMM)
 RECORD_EXIT = int(RecordType.EXIT)
 RECORD_FORK = int(RecordType.FORK)
@@ -34,7 +33,6 @@ _TASK = struct.Struct("=iiiiQ")  # pid, ppid, tid, ptid, time
 _COMM = struct.Struct("=ii")  # pid, tid
 # pid, tid, addr, len, pgoff, maj, min, ino, ino_generation, prot, flags
 _MMAP2 = struct.Struct("=iiQQQIIQQII")
-_LOST = struct.Struct("=QQ")  # id, lost
 
 _ADDRESS_END = 1 << 64
 
@@ -75,13 +73,6 @@ class Mmap(NamedTuple):
 
 
 Event = Union[Fork, Exit, Comm, Mmap]
-
-
-def lost_count(kind: int, body: bytes) -> int:
-    """How many records a LOST record stands for; 0 for any other record."""
-    if kind == RECORD_LOST and len(body) >= _LOST.size:
-        return int(_LOST.unpack_from(body)[1])
-    return 0
 
 
 def time_of(body: bytes) -> int:

@@ -221,11 +221,10 @@ class ProcessTable:
         entry.kernel = False  # a user-mode helper of the kernel becomes a process by its exec
         current = entry.spaces[-1] if entry.spaces else None
         if current is not None and current.taken > time:
-            # The snapshot shows the new program already. What ran before it is not known.
+            # The snapshot shows the new program already: what ran before it is not known.
             if current.since < time:
-                if len(entry.spaces) == 1:
-                    entry.spaces.insert(0, _Space(0))
-                current.since = time
+                entry.spaces.insert(-1, _Space(current.since))
+            current.since = time
             return False
         entry.comm = comm
         self._append(entry, _Space(time))

@@ -1,0 +1,88 @@
+"""Which maps there are and how they can be read."""
+
+from __future__ import annotations
+
+import resource
+
+from systemscope.errors import KernelError
+from systemscope.kernel.probes import tiny
+from systemscope.kernel.probing import Finding, Prober, probe
+from systemscope.syscalls import bpf
+
+_HASH, _ARRAY, _RINGBUF, _TASK_STORAGE = 1, 2, 27, 29
+_NO_PREALLOC = 1 << 0
+_MMAPABLE = 1 << 10
+
+
+@probe(
+    "BPF memory counted against RLIMIT_MEMLOCK",
+    since="up to 5.10",
+    missing="nothing: memory is charged to the cgroup instead",
+    remedy="nothing to do; the limit is raised for the time of a profile",
+)
+def memlock_charged(p: Prober) -> Finding:
+    """Try a map while the limit is nothing: only a kernel that counts there refuses.
+
+    The soft limit is put back at once; it may be lowered and raised below the hard one by anyone.
+    """
+    first = p.create(lambda: bpf.map_create(_ARRAY, 4, 4, 1))
+    soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, hard))
+        second = p.create(lambda: bpf.map_create(_ARRAY, 4, 4, 1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (soft, hard))
+    if second.available:
+        return Finding.no("charged to the memory cgroup")
+    return Finding.yes() if first.available else first
+
+
+@probe("names of maps and programs", since="4.15", missing="bpftool shows nameless objects")
+def object_names(p: Prober) -> Finding:
+    """A kernel that does not know the member answers E2BIG."""
+    return p.create(lambda: bpf.map_create(_ARRAY, 4, 4, 1, name="probe"))
+
+
+@probe("batch reads of maps", since="5.6", missing="maps are read entry by entry, 10 times slower")
+def batch(p: Prober) -> Finding:
+    """Read an empty hash: its end comes at once."""
+    try:
+        with bpf.map_create(_HASH, 4, 4, 8) as hash_map:
+            bpf.MapBatch(hash_map.number, 4, 4, 8).next()
+    except KernelError as error:
+        return Finding.refused(error.errno or 0)
+    return Finding.yes()
+
+
+@probe("ring buffer", since="5.8", missing="events go through one perf ring for each CPU")
+def ring_buffer(p: Prober) -> Finding:
+    """The smallest one: a page."""
+    page = resource.getpagesize()
+    return p.create(lambda: bpf.map_create(_RINGBUF, 0, 0, page))
+
+
+@probe("maps mapped into memory", since="5.5", missing="tables are read and filled by system calls")
+def mmapable_array(p: Prober) -> Finding:
+    """BPF_F_MMAPABLE on an array."""
+    return p.create(lambda: bpf.map_create(_ARRAY, 4, 8, 1, _MMAPABLE))
+
+
+def task_storage_map(p: Prober) -> Finding:
+    """A map of per-thread values, whose key and value must be typed."""
+    try:
+        types = bpf.btf_load(tiny.BTF)
+    except KernelError as error:
+        return Finding.refused(error.errno or 0, "BTF is not taken")
+    with types:
+        return p.create(
+            lambda: bpf.map_create(
+                _TASK_STORAGE,
+                4,
+                4,
+                0,
+                _NO_PREALLOC,
+                btf_fd=types.number,
+                btf_key_type_id=tiny.BTF_INT,
+                btf_value_type_id=tiny.BTF_INT,
+            )
+        )

@@ -10,11 +10,11 @@ from __future__ import annotations
 from systemscope.bpfasm.helpers import Helper
 from systemscope.bpfasm.records import Record, u64
 from systemscope.bpfasm.types import AttachType, ProgramFlag, ProgramSpec, ProgramType
-from systemscope.bpfasm.values import All, Any_, Expr, Pointer, Value
+from systemscope.bpfasm.values import All, Any_, Pointer, Value
 from systemscope.programs.common import Ground
 from systemscope.programs.config import ProgramConfig
 from systemscope.programs.maps import ProfilerMaps
-from systemscope.programs.records import StackRecord, TaskSnapshot, ThreadFlag
+from systemscope.programs.records import STACK_SLOTS, StackRecord, TaskSnapshot, ThreadFlag
 from systemscope.programs.stacks import StackWalker
 
 PF_KTHREAD = 0x00200000
@@ -25,6 +25,15 @@ class FramePair(Record):
 
     next: u64
     ip: u64
+
+
+class UserWalk(Record):
+    """What the steps of a user walk share; lies on the stack of the iterator."""
+
+    task: u64
+    scratch: u64
+    frame: u64
+    depth: u64
 
 
 def task_snapshot(config: ProgramConfig, maps: ProfilerMaps, stacks: bool) -> ProgramSpec:
@@ -98,31 +107,47 @@ def _describe(g: Ground, task: Value, snapshot: Pointer) -> None:
 
 
 def _walk_user(g: Ground, walker: StackWalker, task: Value, snapshot: Pointer) -> None:
-    """From the saved user registers along the frame pointers, each read checked to go up."""
+    """From the saved user registers along the frame pointers, each read checked to go up.
+
+    The steps run in a bpf_loop callback (5.17; bpf_copy_from_user_task is younger): the verifier
+    sees one step instead of 126.
+    """
     b, layout = g.b, g.config.layout
     regs = b.call(Helper.task_pt_regs, task)
     scratch = b.lookup_index(g.maps.iterator_stack, 0, StackRecord)
     with b.if_(All(b.not_null(regs), b.not_null(scratch))):
-        frame = b.load(regs, layout.regs_fp, 8)
+        for slot in range(STACK_SLOTS):
+            scratch.ips[slot] = 0
         scratch.ips[0] = b.load(regs, layout.regs_ip, 8)
-        depth = b.let(1, spill=True)
-        pair = b.stack(FramePair)
-
-        def step(index: Expr) -> None:
-            with b.if_(Any_(frame == 0, (frame & 7) != 0)):
-                b.break_()
-            failed = b.call(
-                Helper.copy_from_user_task, b.address(pair), 16, frame, task, 0, signed=True
-            )
-            with b.if_(Any_(failed != 0, pair.ip == 0)):
-                b.break_()
-            scratch.ips[index + 1] = pair.ip
-            b.set(depth, index + 2)
-            with b.if_(pair.next <= frame):
-                b.break_()
-            b.set(frame, pair.next)
-
-        b.repeat(g.config.max_stack - 1, step)
+        walk = b.stack(UserWalk)
+        walk.task = task
+        walk.scratch = b.address(scratch)
+        walk.frame = b.load(regs, layout.regs_fp, 8)
+        b.bpf_loop(g.config.max_stack - 1, "user_step", b.address(walk))
         result = b.let(0)
-        walker.intern(scratch, depth, result)
+        walker.intern(scratch, walk.depth + 1, result)
         snapshot.user = result
+    _user_step(g)
+
+
+def _user_step(g: Ground) -> None:
+    """One frame: 0 to go on, 1 to stop."""
+    b = g.b
+    with b.function("user_step", 2, callback=True) as (index, context):
+        walk = b.cast(context, UserWalk)
+        frame = b.let(walk.frame)
+        with b.if_(Any_(frame == 0, (frame & 7) != 0)):
+            b.exit(1)
+        pair = b.stack(FramePair)
+        failed = b.call(
+            Helper.copy_from_user_task, b.address(pair), 16, frame, walk.task, 0, signed=True
+        )
+        with b.if_(Any_(failed != 0, pair.ip == 0)):
+            b.exit(1)
+        scratch = b.cast(b.let(walk.scratch), StackRecord)
+        scratch.ips[index + 1] = pair.ip
+        walk.depth = index + 1
+        with b.if_(pair.next <= frame):
+            b.exit(1)
+        walk.frame = pair.next
+        b.exit(0)

@@ -14,10 +14,14 @@ from systemscope.bpfasm.types import MapSpec
 from systemscope.bpfasm.values import Expr, Pointer, Value
 from systemscope.programs.common import Ground
 from systemscope.programs.config import Hook, StackTable
-from systemscope.programs.records import STACK_SLOTS, StackRecord
+from systemscope.programs.records import StackRecord
 
 USER_STACK = 1 << 8  # BPF_F_USER_STACK
 _EEXIST, _EFAULT = -17, -14
+#: Addresses hashed at a step. The kernel zeroes what a walk leaves of the buffer
+#: (kernel/bpf/stackmap.c, __bpf_get_stack), so the tail of the last chunk is always the same, and
+#: the verifier follows an eighth of the branches.
+HASH_CHUNK = 8
 _MULTIPLIER = 0xFF51AFD7ED558CCD  # MurmurHash3's 64-bit finalizer
 
 
@@ -70,7 +74,8 @@ class StackWalker:
         return result
 
     def intern(self, record: Pointer, depth: Expr, result: Value) -> None:
-        """Hash ``depth`` addresses in the scratch ``record``, insert when new, set ``result``."""
+        """Hash ``depth`` addresses in the scratch ``record``, insert when new, set ``result``.
+        The rest of the record's addresses must be 0."""
         b, config = self.b, self.g.config
         count = b.let(depth)
         record.depth = count
@@ -79,13 +84,15 @@ class StackWalker:
             record.truncated = 1
         hashed = b.let(count ^ config.hash_seed)
 
-        def mix(index: Expr) -> None:
-            with b.if_(count <= index):
+        def mix(chunk: Expr) -> None:
+            first = b.let(chunk * HASH_CHUNK)
+            with b.if_(count <= first):
                 b.break_()
-            b.set(hashed, (hashed ^ record.ips[index]) * _MULTIPLIER)
-            b.set(hashed, hashed ^ (hashed >> 29))
+            for index in range(HASH_CHUNK):
+                b.set(hashed, (hashed ^ record.ips[first + index]) * _MULTIPLIER)
+                b.set(hashed, hashed ^ (hashed >> 29))
 
-        b.repeat(min(config.max_stack, STACK_SLOTS), mix)
+        b.repeat(-(-config.max_stack // HASH_CHUNK), mix)
         b.set(hashed, hashed | 1)
         key = self.g.hash_key(hashed)
         known = b.lookup(self.g.maps.stacks, b.address(key), StackRecord)

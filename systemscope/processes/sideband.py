@@ -7,6 +7,9 @@ though /proc never showed it to us.
 
 from __future__ import annotations
 
+import errno
+import os
+import struct
 import sys
 import time
 from collections.abc import Iterable
@@ -19,7 +22,14 @@ from systemscope.errors import KernelError
 from systemscope.model import Mapping
 from systemscope.processes import records
 from systemscope.processes.table import ProcessTable
-from systemscope.syscalls.perf import AttrFlag, PerfEventAttr, PerfType, SampleType, Software
+from systemscope.syscalls.perf import (
+    AttrFlag,
+    PerfEventAttr,
+    PerfType,
+    ReadFormat,
+    SampleType,
+    Software,
+)
 
 #: Pages of one CPU's ring: room for about 300 short processes between two polls.
 RING_PAGES = 64
@@ -33,18 +43,25 @@ RECOVERY_INTERVAL_NS = 1_000_000_000
 
 HEADER_SIZE = 8  # struct perf_event_header: u32 type, u16 misc, u16 size
 
+_U64_PAIR = struct.Struct("=QQ")  # what reading an event with ReadFormat.LOST yields
+
 _Record = tuple[int, int, int, bytes]  # time, kind, misc, body
 
 ProcessCallback = Callable[[int], None]
 MappingCallback = Callable[[int, Mapping], None]
 
 
-def sideband_attr(pages: int) -> PerfEventAttr:
-    """A dummy event that yields MMAP2, COMM, FORK and EXIT records of executable mappings."""
+def sideband_attr(pages: int, tells_lost: bool) -> PerfEventAttr:
+    """A dummy event that yields MMAP2, COMM, FORK and EXIT records of executable mappings.
+
+    ``tells_lost`` makes reading its descriptor tell how many it dropped (Linux 6.0): a LOST record
+    comes only with the next record after a loss, and so not at all after the last.
+    """
     return PerfEventAttr(
         type=PerfType.SOFTWARE,
         config=Software.DUMMY,
         sample_type=SampleType.TID | SampleType.TIME,
+        read_format=ReadFormat.LOST if tells_lost else 0,
         flags=AttrFlag.MMAP
         | AttrFlag.MMAP2
         | AttrFlag.COMM
@@ -81,6 +98,7 @@ class SideBand:
         on_mapping: Optional[MappingCallback] = None,
     ) -> None:
         self.table = table
+        self.lost = 0  # records the kernel had no room for, as of the last poll
         self.applied = 0  # records taken in
         self._on_process = on_process
         self._on_exec = on_exec
@@ -90,6 +108,7 @@ class SideBand:
         self._recovered = 0
         self._events: list[PerfEvent] = []
         self._rings: list[PerfRing] = []
+        self._tells_lost = True
         self._stack = ExitStack()
         try:
             self._open(cpus, pages)
@@ -98,11 +117,10 @@ class SideBand:
             raise
 
     def _open(self, cpus: Iterable[int], pages: int) -> None:
-        attr = sideband_attr(pages)
         refused: Optional[KernelError] = None
         for cpu in cpus:
             try:
-                event = self._stack.enter_context(PerfEvent.open(attr, -1, cpu))
+                event = self._stack.enter_context(self._open_event(pages, cpu))
             except KernelError as error:  # ENODEV: the CPU has gone offline meanwhile
                 refused = error
                 continue
@@ -111,14 +129,19 @@ class SideBand:
         if not self._rings and refused is not None:
             raise refused
 
+    def _open_event(self, pages: int, cpu: int) -> PerfEvent:
+        if self._tells_lost:
+            try:
+                return PerfEvent.open(sideband_attr(pages, True), -1, cpu)
+            except KernelError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                self._tells_lost = False
+        return PerfEvent.open(sideband_attr(pages, False), -1, cpu)
+
     def descriptors(self) -> tuple[int, ...]:
         """Become readable when a ring is half full. For a caller's poll(2); they stay ours."""
         return tuple(event.fd for event in self._events)
-
-    @property
-    def lost(self) -> int:
-        """Records the kernel had no room for."""
-        return sum(ring.lost for ring in self._rings)
 
     def poll(self, flush: bool = False) -> int:
         """Take in what has been recorded, in order of time across all CPUs; answers how many
@@ -139,12 +162,17 @@ class SideBand:
                 del ready[-young:]
         for record in ready:
             self._apply(record)
-        lost = self.lost
-        if lost != self._lost_seen and now - self._recovered >= RECOVERY_INTERVAL_NS:
-            self._lost_seen = lost
+        self.lost = self._count_lost()
+        if self.lost != self._lost_seen and now - self._recovered >= RECOVERY_INTERVAL_NS:
+            self._lost_seen = self.lost
             self._recovered = now
             self.table.recover(time.monotonic_ns())
         return len(ready)
+
+    def _count_lost(self) -> int:
+        if self._tells_lost:
+            return sum(_U64_PAIR.unpack(os.read(event.fd, 16))[1] for event in self._events)
+        return sum(ring.lost for ring in self._rings)
 
     def _read(self, ring: PerfRing) -> None:
         pending = self._pending

@@ -263,13 +263,26 @@ class ProcessTable:
 
     def recover(self, now: int) -> None:
         """Read again what lives, after records were lost: where the mappings are not what the
-        records told, a new image begins ``now`` (the time just before the call)."""
+        records told, a new image begins ``now`` (the time just before the call). Children of
+        followed processes whose fork was lost are found by their parent."""
         for tgid, entry in list(self._entries.items()):
             if entry.kernel or entry.ended or tgid not in self._entries:
                 continue
             mappings = maps.read_mappings(tgid)
-            if mappings and (not entry.spaces or list(mappings) != entry.spaces[-1].mappings):
+            if not mappings:
+                if proc.stat(tgid) is None:
+                    self.exit(tgid, now)
+            elif not entry.spaces or list(mappings) != entry.spaces[-1].mappings:
                 self._append(entry, _Space(now, self._admit(mappings), taken=now))
+        for tgid in proc.list_tgids():
+            if tgid not in self._entries and self._is_wanted(tgid):
+                self.see(tgid, now)
+
+    def _is_wanted(self, tgid: int) -> bool:
+        if self.follows(tgid):
+            return not self._everything  # what did nothing yet is seen when it does
+        about = proc.stat(tgid)
+        return about is not None and about.ppid in self._followed
 
     def mappings(self, tgid: int) -> tuple[Mapping, ...]:
         """What is mapped in a process as far as it is known now; empty when it is unknown."""

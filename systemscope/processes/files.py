@@ -59,6 +59,10 @@ class FileStore:
         self._pinned: dict[_Key, tuple[int, int]] = {}  # -> (generation, O_PATH descriptor)
         self.refused = 0  # files not pinned because the limit was reached
 
+    def consult(self, shares_our_files: Callable[[int], bool]) -> None:
+        """Ask this from now on whether a process shared our root."""
+        self._shares = shares_our_files
+
     def __len__(self) -> int:
         return len(self._pinned)
 

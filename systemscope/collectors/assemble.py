@@ -1,0 +1,83 @@
+"""Puts the capture together from what the window left behind."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from systemscope.collectors.entries import Options, StackList, build_entries
+from systemscope.collectors.lives import Life, add_silent, build_lives
+from systemscope.collectors.readout import CountRow, StackReader, count_rows
+from systemscope.model import Capture, Process, State
+from systemscope.processes import proc
+
+if TYPE_CHECKING:
+    from systemscope.collectors.wallclock import Window
+
+
+def assemble(capture: Capture, window: Window) -> None:
+    """Fill in threads, processes, stacks, entries, losses and overhead."""
+    session, request = window.session, window.request
+    counts = count_rows(session.map("counts"))
+    _count_losses(capture, window)
+    sampled = {row.tid for row in counts if row.state == State.RUNNING}
+    rows = window.rows()
+    lives = build_lives(capture.start, capture.end, rows, window.seeds, window.last, sampled)
+    if request.system_wide:
+        add_silent(lives, window.seeds, window.last, sampled, set(proc.list_tids(os.getpid())))
+    losses = capture.losses
+    reader = StackReader(
+        session.map("stacks"), session.plan.config.stack_table, _wanted(counts, window)
+    )
+    stacks = StackList(reader, losses)
+    full = bool(losses.counts_table_full or losses.stacks_table_full)
+    options = Options(request.oncpu, request.offcpu, request.min_block_ns, full)
+    capture.entries = build_entries(lives, counts, stacks, options, losses)
+    capture.stacks = stacks.stacks
+    capture.threads = [life.thread for life in lives.all]
+    capture.processes = _processes(window, lives.all)
+    losses.unaccounted_ns = sum(abs(t.elapsed - t.accounted) for t in capture.threads)
+
+
+def _wanted(counts: list[CountRow], window: Window) -> set[int]:
+    wanted = {row.kernel for row in counts} | {row.user for row in counts}
+    for snapshot in window.last.values():
+        wanted |= {snapshot.kernel, snapshot.user}
+    return wanted
+
+
+def _processes(window: Window, lives: list[Life]) -> dict[int, Process]:
+    processes = window.table.processes()
+    kernel = {life.thread.tgid for life in lives if life.kernel_thread}
+    for life in lives:
+        tgid = life.thread.tgid
+        if tgid not in processes:
+            processes[tgid] = Process(tgid, life.thread.comm, kernel=tgid in kernel)
+        elif tgid in kernel:
+            processes[tgid].kernel = True
+    wanted = {life.thread.tgid for life in lives}
+    return {tgid: process for tgid, process in processes.items() if tgid in wanted}
+
+
+def _count_losses(capture: Capture, window: Window) -> None:
+    session, losses = window.session, capture.losses
+    stats = session.stats()
+    capture.samples = stats["samples"]
+    losses.stacks_table_full = stats["stacks_full"]
+    losses.counts_table_full = stats["counts_full"]
+    losses.threads_table_full = stats["threads_full"] + window.missed
+    losses.exits_table_full = stats["exits_full"]
+    losses.walks_failed = stats["walks_failed"]
+    losses.updates_refused = stats["refused"]
+    losses.clock_backwards = stats["clock_backwards"]
+    losses.stack_collisions = stats["collisions"]
+    losses.sideband_lost = window.sideband.lost
+    infos = [program.info() for program in session.programs().values()]
+    losses.recursion_missed = sum(info.recursion_misses for info in infos)
+    overhead = capture.overhead
+    overhead.bpf_run_seconds, overhead.bpf_runs = window.cost.totals(capture.end - capture.start)
+    overhead.bpf_memory_bytes = session.memory_bytes()
+    first = stats["first_event_ns"]
+    about = proc.stat(os.getpid())
+    if first and about is not None:
+        overhead.first_event_seconds = max(0.0, (first - about.start_ns) / 1e9)

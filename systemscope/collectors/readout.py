@@ -1,0 +1,142 @@
+"""From map bytes to rows: bulk decoding, one tuple a thread."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+from systemscope.bpf.map import Map
+from systemscope.programs.config import StackTable
+from systemscope.programs.records import (
+    SHORT_CLASSES,
+    STATES,
+    CountKey,
+    CountValue,
+    StackRecord,
+    ThreadFlag,
+    ThreadRecord,
+)
+
+_AT = {name: ThreadRecord.index(name) for name in ThreadRecord.fields}
+_SCALARS = _AT["time"]
+_FLAGS_WORD = ThreadRecord.fields["flags"].offset // 4
+_WORDS = ThreadRecord.size // 4
+_U64 = struct.Struct("<Q")
+_U32 = struct.Struct("<I")
+
+
+@dataclass(frozen=True)
+class ThreadRow:
+    """A thread's record, decoded. See ``programs.records.ThreadRecord``."""
+
+    tid: int
+    tgid: int
+    state: int
+    flags: int
+    last_ns: int
+    born_ns: int
+    ended_ns: int
+    blocked_ns: int
+    blocked_state: int
+    generation: int
+    switches: int
+    preemptions: int
+    time: tuple[int, ...]
+    waits: tuple[int, ...]
+    short: tuple[int, ...]
+    comm: str
+
+
+def thread_rows(values: bytes) -> list[ThreadRow]:
+    """The tracked threads among the records of an array or hash."""
+    flags = memoryview(values).cast("I")[_FLAGS_WORD::_WORDS].tolist()
+    size, unpack = ThreadRecord.size, ThreadRecord.decoder.unpack_from
+    tracked = int(ThreadFlag.TRACKED)
+    return [_row(unpack(values, i * size)) for i, flag in enumerate(flags) if flag & tracked]
+
+
+def _row(row: tuple[Any, ...]) -> ThreadRow:
+    time = row[_SCALARS : _SCALARS + STATES]
+    waits = row[_SCALARS + STATES : _SCALARS + 2 * STATES]
+    short = row[_SCALARS + 2 * STATES : _SCALARS + 2 * STATES + SHORT_CLASSES]
+    comm: bytes = row[-1]
+    return ThreadRow(
+        tid=row[_AT["tid"]],
+        tgid=row[_AT["tgid"]],
+        state=row[_AT["state"]],
+        flags=row[_AT["flags"]],
+        last_ns=row[_AT["last_ns"]],
+        born_ns=row[_AT["born_ns"]],
+        ended_ns=row[_AT["ended_ns"]],
+        blocked_ns=row[_AT["blocked_ns"]],
+        blocked_state=row[_AT["blocked_state"]],
+        generation=row[_AT["generation"]],
+        switches=row[_AT["switches"]],
+        preemptions=row[_AT["preemptions"]],
+        time=time,
+        waits=waits,
+        short=short,
+        comm=comm.split(b"\0")[0].decode(errors="replace"),
+    )
+
+
+@dataclass(frozen=True)
+class CountRow:
+    """One entry of the counts table: a thread's life, a state, a pair of stacks."""
+
+    tid: int
+    generation: int
+    kernel: int
+    user: int
+    state: int
+    flags: int
+    nanoseconds: int
+    count: int
+
+
+def count_rows(table: Map) -> list[CountRow]:
+    """The whole counts table."""
+    keys, values = table.read_all()
+    pairs = zip(CountKey.iter_unpack(keys), CountValue.iter_unpack(values))
+    return [CountRow(*key, *value) for key, value in pairs]
+
+
+class StackReader:
+    """Addresses by stack id, read from the table once."""
+
+    def __init__(self, table: Map, kind: StackTable, wanted: set[int]) -> None:
+        self._stacks: dict[int, tuple[tuple[int, ...], bool]] = {}
+        wanted = wanted - {0}
+        if kind is StackTable.STACK_ID:
+            self._read_ids(table, wanted)
+        else:
+            self._read_hashes(table, wanted)
+
+    def addresses(self, stack: int) -> tuple[int, ...]:
+        """Leaf first; empty for id 0 and stacks that are gone."""
+        return self._stacks.get(stack, ((), False))[0]
+
+    def truncated(self, stack: int) -> bool:
+        """True when the walk stopped at the depth limit."""
+        return self._stacks.get(stack, ((), False))[1]
+
+    def _read_hashes(self, table: Map, wanted: set[int]) -> None:
+        keys, values = table.read_all()
+        size = StackRecord.size
+        for number, (stack,) in enumerate(_U64.iter_unpack(keys)):
+            if stack in wanted:
+                at = number * size
+                depth, truncated = struct.unpack_from("<II", values, at)
+                ips = struct.unpack_from(f"<{min(depth, 128)}Q", values, at + 8)
+                self._stacks[stack] = (ips, bool(truncated))
+
+    def _read_ids(self, table: Map, wanted: set[int]) -> None:
+        slots = table.spec.value_size // 8
+        for stack in wanted:
+            value = table.lookup(_U32.pack(stack - 1))
+            if value is None:
+                continue
+            ips = struct.unpack(f"<{slots}Q", value)
+            depth = ips.index(0) if 0 in ips else slots
+            self._stacks[stack] = (ips[:depth], depth == slots)

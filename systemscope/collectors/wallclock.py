@@ -1,0 +1,241 @@
+"""The wall-clock collector: one window from the first program loaded to a Capture."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import time
+from contextlib import ExitStack
+from typing import Callable, Optional
+
+from systemscope.collectors.assemble import assemble
+from systemscope.collectors.openwaits import open_waits
+from systemscope.collectors.overhead import RunTimeSampler
+from systemscope.collectors.plan import Plan, make_plan
+from systemscope.collectors.readout import ThreadRow, thread_rows
+from systemscope.collectors.request import Progress, Request
+from systemscope.collectors.seed import ThreadSnapshot, seed
+from systemscope.collectors.session import Session
+from systemscope.kernel.capabilities import Capabilities, probe
+from systemscope.model import Capture, Mapping
+from systemscope.processes import proc
+from systemscope.processes.command import HeldCommand
+from systemscope.processes.files import FileStore
+from systemscope.processes.sideband import SideBand
+from systemscope.processes.table import ProcessTable
+from systemscope.processes.targets import Targets, TargetWatch, resolve
+
+POLL_SECONDS = 0.1
+PROGRESS_SECONDS = 0.5
+#: Snapshots of processes taken per poll, so that a thousand processes never stall the drain.
+SNAPSHOTS_A_POLL = 32
+
+
+def collect(
+    request: Request,
+    stop: Callable[[], bool],
+    progress: Optional[Callable[[Progress], None]] = None,
+    command: Optional[HeldCommand] = None,
+    files: Optional[FileStore] = None,
+    capabilities: Optional[Capabilities] = None,
+) -> Capture:
+    """Run one window and return what the kernel saw.
+
+    ``stop`` is asked ten times a second. ``command`` is released once everything counts.
+    ``files`` pins what is mapped as it is first seen, for the symbolizer. Raises SystemScopeError
+    before the window opens (no privilege, no such target, a kernel that lacks the indispensable);
+    from then on the window always ends in a Capture.
+    """
+    if capabilities is None:
+        capabilities = probe()
+    if request.disabled:
+        capabilities = capabilities.without(*request.disabled)
+    with ExitStack() as stack:
+        window = Window(request, capabilities, command, files, stack)
+        window.prepare()
+        window.run(stop, progress)
+        return window.finish()
+
+
+class Window:
+    """The steps of :func:`collect`, in order, and what they share."""
+
+    def __init__(
+        self,
+        request: Request,
+        capabilities: Capabilities,
+        command: Optional[HeldCommand],
+        files: Optional[FileStore],
+        stack: ExitStack,
+    ) -> None:
+        self.request, self.capabilities = request, capabilities
+        self.command, self.files, self._stack = command, files, stack
+        self.plan: Plan = make_plan(capabilities, request)
+        self.start = self.end = 0
+        self.wall_start = 0.0
+        self.seeds: dict[int, ThreadSnapshot] = {}
+        self.last: dict[int, ThreadSnapshot] = {}
+        self.ended: list[ThreadRow] = []
+        self.missed = 0
+        self.ended_by = "duration"
+        self._unseen: list[int] = []
+
+    # -- before
+
+    def prepare(self) -> None:
+        """Load, mark the targets, attach; nothing counts yet."""
+        request = self.request
+        self.targets = self._resolve()
+        self.cpu_before = _cpu_seconds()
+        self.session = self._stack.enter_context(Session(self.plan, self.capabilities.batch))
+        self.session.load()
+        self.table = ProcessTable(None if request.system_wide else self.targets.tgids)
+        self.sideband = self._stack.enter_context(
+            SideBand(self.table, self.capabilities.online_cpus, on_mapping=self._pin)
+        )
+        if self.files is not None:
+            self.files.consult(self.table.shares_our_files)
+        self.watch = self._stack.enter_context(
+            TargetWatch(self.targets.tgids, self.targets.single_tids)
+        )
+        if request.system_wide:
+            self.session.exclude(proc.list_tids(os.getpid()))
+        else:
+            self.missed += self.session.track(self.targets.tids)
+        self.session.attach()
+        self._track_newcomers()
+        if request.oncpu:
+            cpus = self.capabilities.online_cpus if request.cpus is None else request.cpus
+            hardware = self.capabilities.perf_cycles
+            self.session.attach_sampler(cpus, request.frequency, hardware)
+
+    def _resolve(self) -> Targets:
+        request = self.request
+        if self.command is not None:
+            pid = self.command.pid
+            return Targets((pid,), (pid,), ())
+        if request.system_wide:
+            return Targets()
+        return resolve(request.pids, request.tids, request.comm, request.cgroup)
+
+    def _track_newcomers(self) -> None:
+        """Threads that were born between the listing and the attaching of the fork program."""
+        listed = set(self.targets.tids)
+        for tgid in self.targets.tgids:
+            fresh = [tid for tid in proc.list_tids(tgid) if tid not in listed]
+            if fresh:
+                self.missed += self.session.track(fresh)
+
+    # -- during
+
+    def run(self, stop: Callable[[], bool], progress: Optional[Callable[[Progress], None]]) -> None:
+        """Open the window, keep up with it, and note why it ended."""
+        session = self.session
+        self.wall_start, self.start = time.time(), time.monotonic_ns()
+        session.open_window(self.start)
+        if self.command is not None:
+            self.command.release()
+        self.seeds = seed(session, self.targets.tids)
+        session.load_late()
+        self._unseen = sorted({snapshot.tgid for snapshot in self.seeds.values()})
+        cost = self._stack.enter_context(RunTimeSampler(session, self.capabilities.bpf_stats))
+        self.cost = cost
+        shown = self.start
+        while not self._over(stop):
+            now = time.monotonic_ns()
+            self._keep_up()
+            cost.tick(now - self.start)
+            if progress is not None and now - shown >= PROGRESS_SECONDS * 1e9:
+                shown = now
+                progress(self._progress(now))
+            self._sleep()
+        cost.stop()
+
+    def _over(self, stop: Callable[[], bool]) -> bool:
+        duration = self.request.duration_ns
+        if stop():
+            self.ended_by = "interrupt"
+        elif duration is not None and time.monotonic_ns() - self.start >= duration:
+            self.ended_by = "duration"
+        elif self.command is not None and self.command.poll() is not None:
+            self.ended_by = "exit of the command"
+        elif self.command is None and not self.request.system_wide and self.watch.all_gone():
+            self.ended_by = "exit of the last target"
+        else:
+            return False
+        return True
+
+    def _sleep(self) -> None:
+        pause = POLL_SECONDS
+        if self.request.duration_ns is not None:
+            left = self.request.duration_ns - (time.monotonic_ns() - self.start)
+            pause = min(pause, max(left, 0) / 1e9)
+        time.sleep(pause)
+
+    def _keep_up(self) -> None:
+        self.sideband.poll()
+        _, values = self.session.map("exits").drain()
+        self.ended += thread_rows(values)
+        for _ in range(min(SNAPSHOTS_A_POLL, len(self._unseen))):
+            self._see(self._unseen.pop())
+
+    def _see(self, tgid: int) -> None:
+        if tgid in self.table or tgid == os.getpid():
+            return
+        if self.table.see(tgid, time.monotonic_ns()) and self.files is not None:
+            for mapping in self.table.mappings(tgid):
+                self.files.pin(tgid, mapping)
+
+    def _pin(self, tgid: int, mapping: Mapping) -> None:
+        if self.files is not None:
+            self.files.pin(tgid, mapping)
+
+    def _progress(self, now: int) -> Progress:
+        samples = self.session.stats()["samples"]
+        return Progress(now - self.start, samples, len(self.seeds) + len(self.ended))
+
+    # -- after
+
+    def finish(self) -> Capture:
+        """Close the window, read everything, detach, and put the capture together."""
+        session = self.session
+        self.sideband.poll()
+        rows = [] if session.has("open_waits") else self._rows()
+        self.last = open_waits(session, rows, self.seeds)
+        self.end = time.monotonic_ns()
+        session.close_window(self.start, self.end)
+        session.detach()
+        self.sideband.poll(flush=True)
+        for tgid in {snapshot.tgid for snapshot in self.last.values()}:
+            self._see(tgid)
+        _, values = session.map("exits").drain()
+        self.ended += thread_rows(values)
+        capture = Capture(
+            start=self.start,
+            end=self.end,
+            wall_start=self.wall_start,
+            frequency=self.request.frequency if self.request.oncpu else 0,
+            event=session.event_name,
+            command=" ".join(self.request.command),
+            kernel=f"{platform.system()} {platform.release()} {platform.machine()}",
+            hostname=platform.node(),
+            ended_by=self.ended_by,
+            notes=list(self.plan.notes),
+        )
+        assemble(capture, self)
+        capture.overhead.cpu_seconds = _cpu_seconds() - self.cpu_before
+        return capture
+
+    def _rows(self) -> list[ThreadRow]:
+        _, values = self.session.map("threads").read_all()
+        return thread_rows(values)
+
+    def rows(self) -> list[ThreadRow]:
+        """Every record: the living threads' and the ended ones'."""
+        return self._rows() + self.ended
+
+
+def _cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime

@@ -12,8 +12,8 @@ MAX_PID = 4_194_304  # PID_MAX_LIMIT of 64-bit kernels (include/linux/threads.h)
 MAX_FREQUENCY = 10_000
 MAX_SECONDS = 366 * 24 * 3600
 MAX_CPU = 65_535
-_INTEGER = re.compile(r"\d{1,18}$", re.ASCII)
-_NUMBER = re.compile(r"(\d{1,12}(\.\d{0,9})?|\.\d{1,9})$", re.ASCII)
+_INTEGER = re.compile(r"\d{1,18}\Z", re.ASCII)
+_NUMBER = re.compile(r"(\d{1,12}(\.\d{0,9})?|\.\d{1,9})\Z", re.ASCII)
 
 
 def integer(option: str, text: str, low: int, high: int) -> int:

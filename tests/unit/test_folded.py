@@ -170,7 +170,7 @@ def test_flamegraph_draws_it() -> None:
         "all (2,000,000",
         "my_app (2,000,000",
         "main (1,000,000",
-        "a&lt;b&gt;&amp;c (1,000,000",
+        "a(b)&amp;c (1,000,000",  # flamegraph.pl's own way with <>
         "hot loop 3 (1,000,000",
         "[running] (1,000,000",
         "[short waits] (1,000,000",

@@ -1,0 +1,202 @@
+"""From words to a request: options, their conflicts, and how refusals read."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from systemscope.cli import options as module
+from systemscope.cli.exit_codes import ExitCode
+from systemscope.cli.main import main
+from systemscope.cli.options import read_options
+from systemscope.cli.usage import HelpShown
+from systemscope.collectors.request import Request
+from systemscope.errors import UsageError
+from systemscope.model import State
+from systemscope.model.filters import IdleThreads, ThreadKind
+
+
+@pytest.fixture(autouse=True)
+def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_sample_rate_limit", lambda: 5000)
+    monkeypatch.setattr(module, "_online_cpus", lambda: (0, 1, 2, 3))
+
+
+def test_defaults() -> None:
+    options = read_options("profile", [])
+    assert options.request == Request()
+    assert options.format.name == "folded"
+    assert options.path == ""
+    assert options.selection.idle is IdleThreads.HIDE
+    assert options.selection.states is None
+    assert options.export.state
+    assert not options.export.per_thread
+
+
+def test_everything_at_once() -> None:
+    words = "-p 1,2 -t 7 --comm a* --cgroup /x --cpu 0-1,3 -d 2.5 -F 199 -m 500 -U -av --per-thread"
+    options = read_options(
+        "profile",
+        [*words.split(), "--no-state", "--user-threads-only", "--idle-threads=only", "-o", "x.txt"],
+    )
+    assert options.request == Request(
+        pids=(1, 2),
+        tids=(7,),
+        comm="a*",
+        cgroup="/x",
+        cpus=(0, 1, 3),
+        duration_ns=2_500_000_000,
+        frequency=199,
+        min_block_ns=500_000,
+        kernel_stacks=False,
+        user_threads_only=True,
+    )
+    assert options.selection.idle is IdleThreads.ONLY
+    assert options.selection.kind is ThreadKind.USER
+    assert options.export.annotate
+    assert options.export.per_thread
+    assert not options.export.state
+    assert options.verbose
+    assert options.path == "x.txt"
+
+
+def test_a_command_keeps_its_own_options() -> None:
+    options = read_options("profile", ["-d", "1", "--", "ls", "--pid", "-x", "--", "y"])
+    assert options.request.command == ("ls", "--pid", "-x", "--", "y")
+    assert not options.request.system_wide
+    assert options.selection.idle is IdleThreads.SHOW
+
+
+def test_oncpu_and_offcpu() -> None:
+    oncpu = read_options("oncpu", [])
+    assert (oncpu.request.oncpu, oncpu.request.offcpu) == (True, False)
+    assert oncpu.selection.states == {State.RUNNING}
+    offcpu = read_options("offcpu", [])
+    assert (offcpu.request.oncpu, offcpu.request.offcpu) == (False, True)
+    assert offcpu.selection.states is not None
+    assert State.RUNNING not in offcpu.selection.states
+    assert State.RUNNABLE in offcpu.selection.states
+    assert read_options("offcpu", ["--state", "disk"]).selection.states == {State.DISK}
+
+
+def test_the_default_frequency_bows_to_the_kernels_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_sample_rate_limit", lambda: 50)
+    assert read_options("profile", []).request.frequency == 50
+    with pytest.raises(UsageError, match="limit of 50"):
+        read_options("profile", ["-F", "99"])
+
+
+def test_output_formats() -> None:
+    assert read_options("profile", ["-o", "A.FOLDED"]).format.name == "folded"
+    assert read_options("profile", ["-o", "a.top"]).format.name == "top"
+    assert read_options("profile", ["-o", "a.svg", "--output", "folded"]).path == "a.svg"
+    assert read_options("profile", ["-o", "/dev/null"]).format.name == "folded"
+    assert read_options("profile", ["-o", "-"]).path == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--pdi", "3"], "did you mean --pid?"),
+        (["-z"], "no option -z"),
+        (["-qz"], "no option -z (in -qz)"),
+        (["33"], "put it after --"),
+        (["-d"], "--duration needs a value"),
+        (["-p", "1", "--pid=2"], "--pid is given twice"),
+        (["--quiet=1"], "takes no value"),
+        (["--"], "no command after '--'"),
+        (["-U", "-K"], "exclude each other"),
+        (["-q", "-v"], "exclude each other"),
+        (["--user-threads-only", "--kernel-threads-only"], "exclude each other"),
+        (["-p", "1", "--", "ls"], "exclude each other"),
+        (["--comm", "x", "--", "ls"], "exclude each other"),
+        (["--output", "svg"], "there is no output format 'svg'"),
+        (["-o", "x.svg"], ".folded .txt"),
+        (["--idle-threads", "no"], "show, hide, only"),
+        (["--state", "x"], "the states are"),
+        (["--cpu", "7"], "not online"),
+    ],
+)
+def test_refusals_are_one_sentence(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["profile", *words]) == ExitCode.USAGE
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert says in err
+    assert err.count("\n") == 1
+    assert err.startswith("systemscope: ")
+    assert ";" in err  # what is wrong; what to do
+
+
+def test_oncpu_has_no_waits_to_show() -> None:
+    with pytest.raises(UsageError, match="does not show"):
+        read_options("oncpu", ["--state", "sleeping"])
+
+
+def test_help_of_each_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("profile", "oncpu", "offcpu"):
+        assert main([command, "--help"]) == ExitCode.OK
+        assert main(["help", command]) == ExitCode.OK
+        out, err = capsys.readouterr()
+        assert f"systemscope {command} [options] -- COMMAND" in out
+        assert err == ""
+        assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["profil"], ExitCode.USAGE, "did you mean 'profile'?"),
+        (["--pid", "3"], ExitCode.USAGE, "put the command first"),
+        (["xyzzy"], ExitCode.USAGE, "there is no command 'xyzzy'"),
+    ],
+)
+def test_first_words(
+    words: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == code
+    assert says in capsys.readouterr().err
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == ExitCode.OK
+    assert capsys.readouterr().out.startswith("systemscope 0.")
+    assert main([]) == main(["-h"]) == ExitCode.OK
+    assert "offcpu" in capsys.readouterr().out
+
+
+WORD = st.one_of(
+    st.sampled_from(["-p", "-t", "-d", "-F", "-m", "-U", "-K", "-q", "-v", "-a", "-o", "-h", "-"]),
+    st.sampled_from(["--pid", "--state", "--cpu", "--output", "--no-state", "--", "--=", "--p=1"]),
+    st.sampled_from(["1", "0", "-1", "running", "folded", "x.txt", "0-3", "ls"]),
+    st.text(max_size=6),
+)
+
+
+@given(st.lists(WORD, max_size=6))
+def test_garbage_is_refused_or_read_but_never_crashes(words: list[str]) -> None:
+    with contextlib.suppress(UsageError, HelpShown):
+        read_options("profile", words)
+
+
+def test_every_exit_code_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "usage.md").read_text()
+    for code in ExitCode:
+        assert f"| {code.value} |" in text, f"docs/usage.md does not tell of {code!r}"
+
+
+def test_every_option_is_documented() -> None:
+    import docopt
+
+    from systemscope.cli.profile_usage import usage
+
+    text = (Path(__file__).parents[2] / "docs" / "usage.md").read_text()
+    for option in docopt.parse_options(
+        docopt.parse_docstring_sections(usage("profile", ("folded",))).after_usage
+    ):
+        assert f"`{option.name}" in text or f"`{option.short}" in text, option.name

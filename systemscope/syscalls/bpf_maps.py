@@ -81,6 +81,8 @@ class MapElements:
         self._key_size = key_size
         self._value_bytes = value_bytes
         self._attr = attr(abi.MAP_ELEM, map_fd=fd, key=self._key.address, value=self._value.address)
+        # DELETE_ELEM takes no member behind the key: anything there is EINVAL.
+        self._delete_attr = attr(abi.MAP_ELEM, map_fd=fd, key=self._key.address)
         self._next_attr = attr(
             abi.MAP_ELEM, map_fd=fd, key=self._key.address, value=self._next.address
         )
@@ -124,7 +126,8 @@ class MapElements:
     def delete(self, key: bytes) -> bool:
         """BPF_MAP_DELETE_ELEM: False when there was no such key."""
         self._set_key(key)
-        result = self._element(Command.MAP_DELETE_ELEM, 0)
+        address = self._delete_attr.address
+        result = syscall(self._call, Command.MAP_DELETE_ELEM, address, abi.MAP_ELEM.end)
         if result < 0 and result != -errno.ENOENT:
             raise failure("BPF_MAP_DELETE_ELEM", self._name, -result)
         return result >= 0

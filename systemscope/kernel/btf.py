@@ -147,7 +147,9 @@ class KernelBtf:
         return len(self._declared(name))
 
     def _declared(self, name: str) -> tuple[str, ...]:
-        for kind in (BtfKind.FUNC, BtfKind.TYPEDEF):
+        kinds = (BtfKind.FUNC, BtfKind.TYPEDEF)
+        # What a name is not costs a look at every type to find out.
+        for kind in kinds[::-1] if name.startswith(TRACEPOINT_TYPEDEF) else kinds:
             type_id = self.type_id(name, kind)
             if type_id:
                 return self._parameters(type_id)

@@ -131,9 +131,11 @@ RESTS_ON: Mapping[str, tuple[str, ...]] = {
 
 # Facts that are not features: nobody can do without them.
 _FACTS = frozenset(
-    ("memlock_charged", "lockdown", "perf_event_paranoid", "kptr_restrict", "possible_cpus")
-    + ("online_cpus", "pid_max", "arch", "release", "root", "cap_bpf", "cap_perfmon")
-    + ("cap_sys_admin", "cap_sys_ptrace", "cap_syslog")
+    (
+        *("memlock_charged", "lockdown", "perf_event_paranoid", "kptr_restrict", "possible_cpus"),
+        *("online_cpus", "pid_max", "arch", "release", "root", "cap_bpf", "cap_perfmon"),
+        *("cap_sys_admin", "cap_sys_ptrace", "cap_syslog"),
+    )
 )
 _NOTHING = Capabilities()
 _FLOOR: Mapping[str, Union[bool, int, str]] = {
@@ -150,6 +152,11 @@ LEGACY_4_9: frozenset[str] = frozenset(
 ) | {"isa>1", "max_instructions>4095"}
 
 
+def switchable() -> tuple[str, ...]:
+    """The names :meth:`Capabilities.without` takes, the limits such as ``isa>1`` aside."""
+    return tuple(sorted(_FLOOR))
+
+
 def _parse(name: str) -> tuple[str, Optional[int]]:
     """(field, None) or (field, highest value)."""
     field, sign, number = name.partition(">")
@@ -160,7 +167,7 @@ def _parse(name: str) -> tuple[str, Optional[int]]:
     if is_number and number.isascii() and number.isdecimal():
         return field, max(int(number), int(_FLOOR[field]))
     raise ValueError(
-        f"{name!r} is not a capability one can do without; there are: {', '.join(sorted(_FLOOR))}"
+        f"{name!r} is not a capability one can do without; there are: {', '.join(switchable())}"
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from contextlib import ExitStack
 
 import pytest
 
@@ -253,27 +252,30 @@ def _tracing(spec_id: int, code: bytes, attach: AttachType) -> Fd:
 
 def test_raw_tracepoint_open_without_a_name_attaches_tp_btf() -> None:
     spec = tp_btf_counter(counts())
-    with _tracing(attach_id(spec), returning(0).code, AttachType.TRACE_RAW_TP) as program, bpf.raw_tracepoint_open(program.number) as link:
+    program = _tracing(attach_id(spec), returning(0).code, AttachType.TRACE_RAW_TP)
+    with program, bpf.raw_tracepoint_open(program.number) as link:
         assert bpf.link_info(link.number).type == bpf.LinkType.RAW_TRACEPOINT
 
 
 def test_link_create_tracing() -> None:
     spec = tp_btf_counter(counts())
     attach = AttachType.TRACE_RAW_TP
-    with _tracing(attach_id(spec), returning(0).code, attach) as program, bpf.link_create_tracing(program.number, int(attach), cookie=7) as link:
+    program = _tracing(attach_id(spec), returning(0).code, attach)
+    with program, bpf.link_create_tracing(program.number, int(attach), cookie=7) as link:
         assert bpf.link_info(link.number).type == bpf.LinkType.RAW_TRACEPOINT
 
 
 def test_link_create_iterator_and_iter_create() -> None:
     spec = task_iterator()
     attach = int(AttachType.TRACE_ITER)
-    with _tracing(attach_id(spec), spec.code, AttachType.TRACE_ITER) as program, bpf.link_create_iterator(program.number, attach, tid=os.getpid()) as link:
+    program = _tracing(attach_id(spec), spec.code, AttachType.TRACE_ITER)
+    with program, bpf.link_create_iterator(program.number, attach, tid=os.getpid()) as link:
         assert bpf.link_info(link.number).type == bpf.LinkType.ITER
-            with bpf.iter_create(link.number) as stream:
-                assert os.read(stream.number, 4096) == b"\1" * 8
-            with pytest.raises(KernelError) as caught:
-                bpf.link_detach(link.number)
-            assert caught.value.errno == errno.EOPNOTSUPP
+        with bpf.iter_create(link.number) as stream:
+            assert os.read(stream.number, 4096) == b"\1" * 8
+        with pytest.raises(KernelError) as caught:
+            bpf.link_detach(link.number)
+        assert caught.value.errno == errno.EOPNOTSUPP
 
 
 def test_enable_stats() -> None:

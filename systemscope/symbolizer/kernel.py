@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from typing import Optional
@@ -33,12 +32,12 @@ NO_SYMBOL = "no kernel symbol covers it"
 class KernelNamer:
     """Names kernel stacks. Reads kallsyms when the first address is asked for, and once."""
 
-    def __init__(self, options: SymbolizerOptions, release: str = "") -> None:
-        """``release`` is that of the kernel the addresses are from, "" if it is this one."""
+    def __init__(self, options: SymbolizerOptions, *, same_kernel: bool = True) -> None:
+        """``same_kernel`` says the addresses are of the kernel that runs now."""
         self._options = options
         self._symbols: Optional[KernelSymbols] = None
         self._frames: dict[tuple[int, bool], Frame] = {}
-        self._foreign = bool(release) and os.uname().release not in release
+        self._foreign = not same_kernel
 
     @property
     def note(self) -> str:

@@ -31,9 +31,10 @@ def symbolize(
     wrong with a target's files.
     """
     options = options or SymbolizerOptions()
-    same_kernel = not capture.kernel or os.uname().release in capture.kernel
+    # "Linux 6.1.0-13-amd64 x86_64": the release is one of the words.
+    same_kernel = not capture.kernel or os.uname().release in capture.kernel.split()
     reader = ModuleReader(options, opener or FileStore().open, same_kernel=same_kernel)
-    kernel = KernelNamer(options, capture.kernel)
+    kernel = KernelNamer(options, same_kernel=same_kernel)
     user = UserNamer(capture, options, reader)
     stacks = _Stacks(capture, kernel, user)
     for entry in capture.entries:

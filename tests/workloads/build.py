@@ -1,6 +1,7 @@
 """Compile the workloads: small C programs whose split of time is known.
 
-Every function that burns or waits keeps its frame pointer (see keep_frame in workload.h), so that a frame-pointer walk can be judged against the truth.
+Every function that burns or waits keeps its frame pointer (see keep_frame in workload.h), so that
+a frame-pointer walk can be judged against the truth.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from pathlib import Path
 SOURCES = Path(__file__).resolve().parent
 BINARIES = SOURCES / "bin"
 NAMES = ("split", "four", "hog", "storm", "short", "swarm")
+#: Linked statically: a stripped C library has no symbols for its own local functions, not even for
+#: the one that calls main, so whether every frame of a short life gets its name needs this.
+STATIC = frozenset({"short"})
 FLAGS = (
     "-O2",
     "-g",
@@ -45,6 +49,7 @@ def build(directory: Path = BINARIES) -> Path:
         if binary.exists() and binary.stat().st_mtime >= newest:
             continue
         partial = directory / f".{name}.{os.getpid()}"  # two builders never see half a binary
-        subprocess.run([compiler, *FLAGS, "-o", str(partial), str(source)], check=True)
+        extra = ["-static"] if name in STATIC else []
+        subprocess.run([compiler, *FLAGS, *extra, "-o", str(partial), str(source)], check=True)
         partial.replace(binary)
     return directory

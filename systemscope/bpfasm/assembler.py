@@ -255,10 +255,11 @@ class Assembler:
     ) -> ProgramSpec:
         """Check everything and lay the program out. ``prune`` drops unreachable instructions
         (kernels before 5.0 reject them)."""
-        for function in self.functions.values():
+        callees = {function.name: function.arguments for function in self.functions.values()}
+        for one in self.functions.values():
             if prune:
-                drop_unreachable(function.insns, function.labels)
-            check_registers(function.name, function.insns, function.labels, function.arguments)
+                drop_unreachable(one.insns, one.labels)
+            check_registers(one.name, one.insns, one.labels, one.arguments, callees)
         return lay_out(self.name, self.functions, type, attach_to, attach_type, flags, self.isa)
 
     def error(self, problem: str) -> AssemblyError:

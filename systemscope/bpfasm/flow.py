@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from systemscope.bpfasm.errors import AssemblyError
 from systemscope.bpfasm.insn import Insn
 from systemscope.bpfasm.isa import Class, Jmp
@@ -56,9 +58,16 @@ def _is_idle_jump(insns: list[Insn], labels: dict[str, int], index: int) -> bool
     return insn.opcode == Class.JMP | Jmp.JA and labels.get(insn.target) == index + 1
 
 
-def check_registers(name: str, insns: list[Insn], labels: dict[str, int], arguments: int) -> None:
+def check_registers(
+    name: str,
+    insns: list[Insn],
+    labels: dict[str, int],
+    arguments: int,
+    callees: Mapping[str, int],
+) -> None:
     """Raise when an instruction may read a register nothing has set, or control falls off the end.
 
+    ``callees`` are the program's functions with their numbers of arguments: a call reads those.
     Forward data flow: a register is set where it is set on every path (bit masks, to a fixpoint).
     """
     if not insns:
@@ -72,7 +81,8 @@ def check_registers(name: str, insns: list[Insn], labels: dict[str, int], argume
         index = todo.pop()
         insn = insns[index]
         have = state[index]
-        for register in insn.reads():
+        called = 0 if insn.wide else callees.get(insn.function, 0)
+        for register in insn.reads() | set(range(1, called + 1)):
             if not have >> register & 1:
                 raise insn.fail(f"r{register} is read before it is set")
         after = have & ~_mask(insn.clobbers()) | _mask(insn.writes())

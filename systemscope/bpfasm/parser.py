@@ -72,8 +72,10 @@ class _Parser:
         if self.plain.insns or self.plain.labels:
             functions = {"": self.plain, **functions}
         if self.check:
+            callees = {one.name: one.arguments for one in functions.values() if one.name}
             for one in functions.values():
-                check_registers(one.name or self.spec.name, one.insns, one.labels, one.arguments)
+                name = one.name or self.spec.name
+                check_registers(name, one.insns, one.labels, one.arguments, callees)
         spec = self.spec
         laid = lay_out(
             spec.name,

@@ -27,7 +27,7 @@ $(VENV)/installed: setup.cfg pyproject.toml
 	@touch $@
 
 demo: $(READY) ## Profile a small workload and show where its time went
-	$(SUDO) $(PYTHON) tools/demo/demo.py
+	$(SUDO) $(PYTHON) -m tools.demo
 
 check: lint types unit ## Style, types and unit tests: no root needed
 

@@ -49,18 +49,24 @@ __all__ = [
 ]
 
 
+_ERRORS = frozenset(name for name in __all__ if name.endswith("Error")) | {
+    "PermissionMissing",
+    "Unsupported",
+}
+
+
 def __getattr__(name: str) -> Any:
     """Load a public name at first use (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module 'systemscope' has no attribute '{name}'")
     from importlib import import_module
 
-    for module in ("systemscope.errors", "systemscope.model", "systemscope.api"):
-        found = getattr(import_module(module), name, None)
-        if found is not None:
-            globals()[name] = found
-            return found
-    raise AttributeError(name)
+    if name in ("profile", "write"):
+        home = "systemscope.api"
+    else:
+        home = "systemscope.errors" if name in _ERRORS else "systemscope.model"
+    found = globals()[name] = getattr(import_module(home), name)
+    return found
 
 
 def __dir__() -> list[str]:

@@ -86,10 +86,9 @@ def profile(
         disabled=frozenset(without),
     )
     _check(request, stop)
-    if idle_threads is None:
-        idle_threads = IdleThreads.HIDE if request.system_wide else IdleThreads.SHOW
     selection = Selection(
-        states=frozenset(states) if states is not None else None, idle=IdleThreads(idle_threads)
+        states=frozenset(states) if states is not None else None,
+        idle=_idle(idle_threads, request.system_wide),
     )
     return _run(request, selection, stop or (lambda: False))
 
@@ -125,12 +124,14 @@ def write(
 def _run(request: Request, selection: Selection, stop: Callable[[], bool]) -> Profile:
     from systemscope.collectors.wallclock import collect
     from systemscope.processes.command import HeldCommand
+    from systemscope.processes.files import FileStore
     from systemscope.symbolizer import symbolize
 
-    with HeldCommand(request.command) if request.command else nullcontext() as held:
-        capture = collect(request, stop, None, held)
+    held_command = HeldCommand(request.command) if request.command else nullcontext()
+    with held_command as held, FileStore() as files:
+        capture = collect(request, stop, None, held, files)
         selected, _ = select(capture, selection)
-        named = symbolize(selected)
+        named = symbolize(selected, opener=files.open)
         if held is not None:
             held.wait()
         return named
@@ -144,6 +145,16 @@ def _ids(given: Ids) -> tuple[int, ...]:
         # An empty list must not turn into a profile of the whole system.
         raise UsageError("an empty list of ids names nothing", "leave it out, or name some")
     return ids
+
+
+def _idle(given: Union[IdleThreads, str, None], system_wide: bool) -> IdleThreads:
+    if given is None:
+        return IdleThreads.HIDE if system_wide else IdleThreads.SHOW
+    try:
+        return IdleThreads(given)
+    except ValueError:
+        choices = ", ".join(one.value for one in IdleThreads)
+        raise UsageError(f"idle_threads {given!r} is not known", f"use {choices}") from None
 
 
 def _check(request: Request, stop: Optional[Callable[[], bool]]) -> None:

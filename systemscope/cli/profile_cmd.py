@@ -23,6 +23,7 @@ from systemscope.model.filters import Hidden, select
 
 if TYPE_CHECKING:
     from systemscope.processes.command import HeldCommand
+    from systemscope.processes.files import FileStore
 
 
 def run(command: str, arguments: Sequence[str]) -> int:
@@ -53,12 +54,15 @@ def _run_window(
     held: Optional[HeldCommand],
 ) -> None:
     from systemscope.collectors.wallclock import collect
+    from systemscope.processes.files import FileStore
 
     progress.announce(options.request)
-    capture = collect(options.request, stop, progress, held)
-    selected, hidden = select(capture, options.selection)
-    progress.step("finding names ...")
-    profile = _named(selected, stop)
+    # The store keeps the files of processes that end before their addresses have names.
+    with FileStore() as files:
+        capture = collect(options.request, stop, progress, held, files)
+        selected, hidden = select(capture, options.selection)
+        progress.step("finding names ...")
+        profile = _named(selected, files, stop)
     progress.step("writing ...")
     with stop.interruptible_once():
         output.write(lambda raw: options.format.write_bytes(profile, raw, options.export))
@@ -67,13 +71,13 @@ def _run_window(
         _summarize(capture, hidden, profile, options)
 
 
-def _named(capture: Capture, stop: Interrupts) -> Profile:
+def _named(capture: Capture, files: FileStore, stop: Interrupts) -> Profile:
     """The capture with names; without them when the user will not wait."""
     from systemscope.symbolizer import symbolize
 
     try:
         with stop.interruptible():
-            return symbolize(capture)
+            return symbolize(capture, opener=files.open)
     except KeyboardInterrupt:
         from systemscope.cli.unnamed import unnamed
 

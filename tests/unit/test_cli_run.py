@@ -28,7 +28,9 @@ def fake_collect(
     stop: Callable[[], bool],
     progress: Optional[Callable[[Progress], None]] = None,
     command: object = None,
+    files: object = None,
 ) -> Capture:
+    assert files is not None
     if progress is not None:
         progress(Progress(500_000_000, 10, 3))
     if command is not None:
@@ -56,7 +58,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     collector = types.ModuleType("systemscope.collectors.wallclock")
     collector.collect = lambda *given: parts.collect(*given)  # type: ignore[attr-defined]
     symbolizer = types.ModuleType("systemscope.symbolizer")
-    symbolizer.symbolize = lambda of: parts.symbolize(of)  # type: ignore[attr-defined]
+    symbolizer.symbolize = lambda of, opener: parts.symbolize(of)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "systemscope.collectors.wallclock", collector)
     monkeypatch.setitem(sys.modules, "systemscope.symbolizer", symbolizer)
     monkeypatch.setattr(preflight, "require", lambda have: None)
@@ -232,7 +234,9 @@ def test_a_command_runs_and_gives_its_status(
 def test_a_command_that_outlives_the_window_is_waited_for(
     stage: types.SimpleNamespace, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def collect(request: Request, stop: object, progress: object, command: object) -> Capture:
+    def collect(
+        request: Request, stop: object, progress: object, command: object, files: object
+    ) -> Capture:
         command.release()  # type: ignore[attr-defined]
         return capture()
 

@@ -1,0 +1,85 @@
+"""The public API: lazy, checked, and its example runs."""
+
+from __future__ import annotations
+
+import doctest
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import systemscope
+from systemscope import api
+from systemscope.errors import OutputError, UsageError
+from tests.unit.fake_captures import SECOND, frame, profile, sample, thread
+
+FOLDED = "worker;main;[running] 1000000\n"
+
+
+def one() -> systemscope.Profile:
+    return profile(sample(thread(1), SECOND, frame("main")))
+
+
+def test_every_public_name_is_there() -> None:
+    for name in systemscope.__all__:
+        assert getattr(systemscope, name) is not None
+    assert dir(systemscope) == sorted(systemscope.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        systemscope.nothing  # noqa: B018
+
+
+def test_importing_it_loads_nothing() -> None:
+    code = "import systemscope, sys; print([m for m in sys.modules if 'systemscope.' in m])"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "['systemscope.version']"
+
+
+def test_windows_that_make_no_sense() -> None:
+    for arguments in (
+        {},
+        {"duration": 0},
+        {"pid": []},
+        {"pid": 1, "command": ["true"]},
+        {"duration": 1, "frequency": 0},
+        {"duration": 1, "idle_threads": "sometimes"},
+    ):
+        with pytest.raises(UsageError):
+            systemscope.profile(**arguments)  # type: ignore[arg-type]
+
+
+def test_writing_to_a_path_and_a_stream(tmp_path: Path) -> None:
+    path = tmp_path / "a.folded"
+    systemscope.write(one(), path)
+    assert path.read_text() == FOLDED
+    stream = io.BytesIO()
+    systemscope.write(one(), stream)
+    assert stream.getvalue().decode() == FOLDED
+    systemscope.write(one(), str(tmp_path / "b"), "folded", state=False, per_thread=True)
+    assert (tmp_path / "b").read_text() == "worker-100/1;main 1000000\n"
+    with pytest.raises(UsageError):
+        systemscope.write(one(), tmp_path / "a.svg")
+    with pytest.raises(OutputError):
+        systemscope.write(one(), tmp_path / "none" / "a.txt")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.folded", "b"}
+
+
+def test_a_link_keeps_pointing_and_a_mode_is_the_users(tmp_path: Path) -> None:
+    link = tmp_path / "link.txt"
+    link.symlink_to(tmp_path / "real.txt")
+    systemscope.write(one(), link)
+    assert link.is_symlink()
+    assert (tmp_path / "real.txt").read_text() == FOLDED
+    (tmp_path / "plain").touch()
+    made = (tmp_path / "real.txt").stat().st_mode
+    assert made == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.kernel
+def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = doctest.testmod(api, verbose=False)
+    assert ran.attempted >= 6
+    assert ran.failed == 0
+    assert "sleep;" in (tmp_path / "sleep.folded").read_text()

@@ -58,8 +58,11 @@ def walk_in_root(root: int, path: bytes) -> Optional[int]:
                     os.close(trail.pop())
                 continue
             found = os.open(name, _AS_IS, dir_fd=trail[-1] if trail else root)
-            if not stat.S_ISLNK(os.fstat(found).st_mode):
+            mode = os.fstat(found).st_mode
+            if not stat.S_ISLNK(mode):
                 trail.append(found)
+                if todo and not stat.S_ISDIR(mode):
+                    return None  # "file/..", "file/": not a directory
                 continue
             links += 1
             target = _read_link(found)

@@ -71,6 +71,7 @@ def _count_losses(capture: Capture, window: Window) -> None:
     losses.updates_refused = stats["refused"]
     losses.clock_backwards = stats["clock_backwards"]
     losses.stack_collisions = stats["collisions"]
+    losses.switches_missed = stats["missed_switches"]
     losses.sideband_lost = window.sideband.lost
     infos = [program.info() for program in session.programs().values()]
     losses.recursion_missed = sum(info.recursion_misses for info in infos)

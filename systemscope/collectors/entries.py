@@ -130,9 +130,12 @@ class _Maker:
         time = self.life.thread.time
         if self.options.oncpu:
             self._running(time.get(State.RUNNING, 0))
+        unknown = time.get(State.UNKNOWN, 0)
+        if unknown:
+            self._gap(State.UNKNOWN, unknown, 0, Gap.MISSED)
         if self.options.offcpu:
             for state, total in time.items():
-                if state not in (State.RUNNING, State.DEAD):
+                if state not in (State.RUNNING, State.DEAD, State.UNKNOWN):
                     self._waiting(state, total)
         return self.result
 

@@ -12,7 +12,7 @@ from typing import Optional
 
 from systemscope.collectors.readout import ThreadRow
 from systemscope.collectors.seed import ThreadSnapshot
-from systemscope.model import State, Thread
+from systemscope.model import BLOCKED_STATES, State, Thread
 from systemscope.programs.common import GENERATION_SHIFT
 from systemscope.programs.records import SHORT_CLASSES
 
@@ -145,9 +145,7 @@ def _name_unknown_block(
     """A wait that began before the window was counted as BLOCKED: the seed knows its kind."""
     if seed is None or State.BLOCKED not in time:
         return
-    kind = State.RUNNING if seed.state is State.RUNNABLE else seed.state
-    if kind in (State.BLOCKED, State.DEAD):
-        return
+    kind = seed.state if seed.state in BLOCKED_STATES else State.SLEEPING
     time[kind] = time.get(kind, 0) + time.pop(State.BLOCKED)
     waits[kind] = waits.get(kind, 0) + waits.pop(State.BLOCKED, 0)
 
@@ -169,11 +167,13 @@ def _close(
         thread.ran = state is State.RUNNING
     if state is State.BLOCKED and seed is not None and not row.last_ns:
         state = seed.state
+    same = snapshot if snapshot is not None and snapshot.switches == row.switches else None
+    if state is State.RUNNING and row.last_ns and same and same.state in BLOCKED_STATES:
+        state = State.UNKNOWN  # it sleeps, and was not seen to leave its CPU
     thread.time[state] = thread.time.get(state, 0) + rest
-    if state is State.RUNNING:
+    if state in (State.RUNNING, State.UNKNOWN):
         return
     thread.waits[state] = thread.waits.get(state, 0) + 1
-    same = snapshot if snapshot is not None and snapshot.switches == row.switches else None
     if state is State.RUNNABLE:
         blocked_state = State(row.blocked_state) if row.blocked_ns else State.BLOCKED
         life.open = OpenWait(blocked_state, row.blocked_ns, rest, same)

@@ -6,7 +6,13 @@ import dataclasses
 from collections.abc import Iterable
 
 from systemscope.collectors.readout import ThreadRow
-from systemscope.collectors.seed import ThreadSnapshot, every_tid, from_iterator, from_proc
+from systemscope.collectors.seed import (
+    ThreadSnapshot,
+    every_tid,
+    from_iterator,
+    from_proc,
+    with_missing,
+)
 from systemscope.collectors.session import Session
 from systemscope.model.states import State
 from systemscope.processes import proc
@@ -23,9 +29,10 @@ def open_waits(
     ``rows`` are the records just before (for the count of switches that says whether a wait is
     still the same one), ``known`` the threads seeded.
     """
-    if session.has("open_waits"):
-        return from_iterator(session.iterate("open_waits"))
     config = session.plan.config
+    if session.has("open_waits"):
+        found = from_iterator(session.iterate("open_waits"))
+        return with_missing(found, known)
     switches = {row.tid: row.switches for row in rows}
     if session.has("task_seed"):
         found = from_iterator(session.iterate("task_seed"))

@@ -106,7 +106,15 @@ def every_tid() -> list[int]:
 
 def seed(session: Session, tids: Iterable[int]) -> dict[int, ThreadSnapshot]:
     """The threads as the window opens: ``tids``, or all of them when system-wide."""
-    if session.has("task_seed"):
-        return from_iterator(session.iterate("task_seed"))
-    every = session.plan.config.every_thread
-    return from_proc(every_tid() if every else tids)
+    listed = every_tid() if session.plan.config.every_thread else list(tids)
+    if not session.has("task_seed"):
+        return from_proc(listed)
+    return with_missing(from_iterator(session.iterate("task_seed")), listed)
+
+
+def with_missing(
+    found: dict[int, ThreadSnapshot], listed: Iterable[int]
+) -> dict[int, ThreadSnapshot]:
+    """Add from /proc the threads that an iterator did not show (some kernels hide some)."""
+    found.update(from_proc(tid for tid in listed if tid not in found))
+    return found

@@ -132,11 +132,11 @@ class Window:
     def run(self, stop: Callable[[], bool], progress: Optional[Callable[[Progress], None]]) -> None:
         """Open the window, keep up with it, and note why it ended."""
         session = self.session
+        self.seeds = seed(session, self.targets.tids)
         self.wall_start, self.start = time.time(), time.monotonic_ns()
         session.open_window(self.start)
         if self.command is not None:
             self.command.release()
-        self.seeds = seed(session, self.targets.tids)
         session.load_late()
         self._unseen = sorted({snapshot.tgid for snapshot in self.seeds.values()})
         cost = self._stack.enter_context(RunTimeSampler(session, self.capabilities.bpf_stats))
@@ -203,8 +203,7 @@ class Window:
         self.sideband.poll()
         rows = [] if session.has("open_waits") else self._rows()
         self.last = open_waits(session, rows, self.seeds)
-        self.end = time.monotonic_ns()
-        session.close_window(self.start, self.end)
+        self._close()
         session.detach()
         self.sideband.poll(flush=True)
         for tgid in {snapshot.tgid for snapshot in self.last.values()}:
@@ -226,6 +225,16 @@ class Window:
         assemble(capture, self)
         capture.overhead.cpu_seconds = _cpu_seconds() - self.cpu_before
         return capture
+
+    def _close(self) -> None:
+        """Let the window end a moment from now, so that the programs know its end before it
+        comes: no event past it is counted, none before it is lost."""
+        for margin in (300_000, 3_000_000, 30_000_000):
+            self.end = time.monotonic_ns() + margin
+            self.session.close_window(self.start, self.end)
+            if time.monotonic_ns() < self.end:
+                break
+        time.sleep(max(0, self.end - time.monotonic_ns()) / 1e9)
 
     def _rows(self) -> list[ThreadRow]:
         _, values = self.session.map("threads").read_all()

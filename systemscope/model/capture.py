@@ -94,7 +94,7 @@ class Thread:
     @property
     def accounted(self) -> int:
         """Nanoseconds whose state is known."""
-        return sum(self.time.values())
+        return sum(ns for state, ns in self.time.items() if state is not State.UNKNOWN)
 
 
 class Gap(Enum):
@@ -104,6 +104,7 @@ class Gap(Enum):
     SHORT_WAITS = "[short waits]"  # rest of the waits under the threshold
     NO_STACK = "[no stack]"  # the walk failed or there was no way to walk
     TABLE_FULL = "[table full]"  # an in-kernel table was full
+    MISSED = "[missed events]"  # the kernel did not run our program when the thread switched
     NEW_THREAD = "[new thread]"  # waiting for its first CPU: it has no stack yet
 
 

@@ -21,6 +21,7 @@ class Losses:
     updates_refused: int = 0  # a table refused an update (-EBUSY in NMI context)
     sideband_lost: int = 0
     recursion_missed: int = 0
+    switches_missed: int = 0  # a thread came back that had not been seen to leave
     clock_backwards: int = 0
     unresolved_frames: int = 0  # filled in by the symbolizer
     resolved_frames: int = 0

@@ -155,7 +155,7 @@ class Stats(Record):
     new_counts: u64
     new_stacks: u64
     first_event_ns: u64
-    padding: u64
+    missed_switches: u64
 
 
 class TaskSnapshot(Record):

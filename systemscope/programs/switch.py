@@ -164,10 +164,15 @@ def _end_wait(g: Ground, record: Pointer, now: Value, start: Value) -> Value:
         b.set(state, int(State.RUNNABLE))
     with b.if_(state == int(State.RUNNABLE)):
         b.set(runnable, delta)
-    with b.else_(), b.if_(state != int(State.RUNNING)):
-        # Its wake-up was missed: all of the stretch counts as blocked.
-        record.blocked_ns = record.blocked_ns + delta
-        record.blocked_state = state
+    with b.else_():
+        with b.if_(state == int(State.RUNNING)):
+            # Its leaving was missed: nothing says how the stretch was spent.
+            b.set(state, int(State.UNKNOWN))
+            g.count("missed_switches")
+        with b.else_():
+            # Its wake-up was missed: all of the stretch counts as blocked.
+            record.blocked_ns = record.blocked_ns + delta
+            record.blocked_state = state
     b.add(record.time[state], delta)
     b.add(record.waits[state], 1)
     return runnable

@@ -33,6 +33,7 @@ def sched_wakeup(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
         state = b.let(record.state)
         with b.if_(Any_(state == int(State.UNKNOWN), state > int(State.RUNNABLE))):
             with b.if_(state == int(State.UNKNOWN)):
+                _leave_if_running(g)
                 # Blocked since before the window: user space knows how from the seed.
                 b.set(state, int(State.BLOCKED))
             delta = g.elapsed(now, since_of(g, record, start))
@@ -44,3 +45,15 @@ def sched_wakeup(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
             record.last_ns = now
     b.exit(0)
     return b.build("sched_wakeup", attach_type(config.hook))
+
+
+def _leave_if_running(g: Ground) -> None:
+    """A wake-up of a thread that is on a CPU changes nothing; without an event of its own yet
+    only the task itself tells."""
+    b, layout = g.b, g.config.layout
+    if g.config.hook is not Hook.TP_BTF or layout.task_on_cpu < 0:
+        return
+    with b.block():
+        task = b.load(b.context, 0, 8)
+        with b.if_(b.load(task, layout.task_on_cpu, 4) != 0):
+            b.exit(0)

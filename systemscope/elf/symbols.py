@@ -90,6 +90,7 @@ class SymbolTable:
         self._unsized_names = array("I")
         self._unsized_infos = array("B")
         self._unsized_sections = array("H")
+        self._known: dict[int, Symbol] = {}  # symbols without aliases that were asked for
         self._load(table)
 
     def __len__(self) -> int:
@@ -99,7 +100,8 @@ class SymbolTable:
         """The function at ``address``, by the rules above, or None."""
         index = self._covering(address)
         if index >= 0:
-            return self._best_sized(self._starts[index], address)
+            known = self._known.get(index)
+            return known if known is not None else self._sized(index, address)
         return self._find_unsized(address) if self._complete else None
 
     def addresses(self) -> Iterable[int]:
@@ -164,6 +166,15 @@ class SymbolTable:
                 return index
             index -= 1
         return -1
+
+    def _sized(self, index: int, address: int) -> Optional[Symbol]:
+        starts = self._starts
+        start = starts[index]
+        found = self._best_sized(start, address)
+        last = index + 1 == len(starts) or starts[index + 1] != start
+        if found is not None and last and (index == 0 or starts[index - 1] != start):
+            self._known[index] = found  # with aliases it may depend on the address
+        return found
 
     def _best_sized(self, start: int, address: int) -> Optional[Symbol]:
         first = bisect_left(self._starts, start)

@@ -29,7 +29,7 @@ NO_VDSO = "this process has no vdso to compare with"
 FOREIGN = "the capture is of another kernel"
 
 #: Below it lie the addresses of 32-bit processes, whose vdso is another.
-_FOUR_GIB = 1 << 32
+FOUR_GIB = 1 << 32
 
 #: (file offset, whether it is an instruction pointer and not a return address)
 Place = tuple[int, bool]
@@ -92,7 +92,7 @@ class ModuleReader:
         if module.where and module.where[0][1].path == "[vdso]":
             if not self._same_kernel:
                 return FOREIGN
-            data = read_vdso() if module.where[0][1].end > _FOUR_GIB else None
+            data = read_vdso() if module.where[0][1].end > FOUR_GIB else None
             return data or NO_VDSO
         for tgid, mapping in module.where:
             try:

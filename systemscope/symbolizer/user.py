@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable
 from typing import Optional
 
 from systemscope.model import Capture, FileId, Frame, FrameKind, Mapping, Process
-from systemscope.symbolizer.modules import Answer, Module, ModuleReader, Place
+from systemscope.symbolizer.modules import FOUR_GIB, Answer, Module, ModuleReader, Place
 from systemscope.symbolizer.options import SymbolizerOptions
 from systemscope.symbolizer.space import AddressSpace
 
@@ -95,8 +95,10 @@ class UserNamer:
     def _identity(self, tgid: int, mapping: Mapping) -> Hashable:
         file = mapping.file
         if file is None:
-            # The vdso is one for all; a path alone means something only within its process.
-            return "[vdso]" if mapping.path == "[vdso]" else (tgid, mapping.path)
+            # The vdso is one for all 64-bit processes; a path means something only within its own.
+            if mapping.path == "[vdso]" and mapping.end > FOUR_GIB:
+                return "[vdso]"
+            return (tgid, mapping.path)
         number = (file.major, file.minor, file.inode)
         # The side-band tells the generation, /proc/PID/maps does not: 0 means "not told".
         return (number, file.generation or self._generations.get(number, 0))
@@ -120,7 +122,9 @@ class UserNamer:
             named = self._options.generated_code(tgid, address)
             if named:
                 return named
-        label = mapping.path.lstrip("/") or "[anon]"
+        label = mapping.path.lstrip("/")
+        if label in ("", "anon"):  # the side-band says "//anon"
+            label = "[anon]"
         name = f"{label}+{address:#x}"
         kind = FrameKind.USER if label in ("[stack]", "[vsyscall]", "[uprobes]") else FrameKind.JIT
         return (Frame(name, kind, address, label, unknown=ANONYMOUS, mapping=mapping),)
@@ -160,19 +164,20 @@ def _file_frames(address: int, mapping: Mapping, answer: Answer) -> tuple[Frame,
         return (
             Frame(name, kind, address, module, unknown=unknown, build_id=build_id, mapping=mapping),
         )
+    build_id = answer.build_id
     return tuple(
         Frame(
-            location.name,
+            x.name,
             kind,
             address,
             module,
-            location.file,
-            location.line,
-            location.offset,
-            location.inlined,
+            x.file,
+            x.line,
+            x.offset,
+            x.inlined,
             "",
-            answer.build_id,
+            build_id,
             mapping,
         )
-        for location in answer.locations
+        for x in answer.locations
     )

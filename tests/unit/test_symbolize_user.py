@@ -315,6 +315,11 @@ def test_own_vdso() -> None:
     (sample,) = symbolize(own_capture(span.start + start)).samples
     (frame,) = sample.frames
     assert frame.kind is FrameKind.VDSO and frame.unknown == "" and frame.module == "[vdso]"
+    narrow = Mapping(0xF7FC0000, 0xF7FC2000, 0, "[vdso]")  # of a 32-bit process: another image
+    mixed = own_capture(span.start + start, 0xF7FC0000 + start + 1)
+    mixed.processes[os.getpid()].images = [Image(0, (narrow, *read_mappings(os.getpid())))]
+    (sample,) = symbolize(mixed).samples
+    assert [bool(frame.unknown) for frame in sample.frames] == [False, True]
     foreign = own_capture(span.start + start)
     foreign.kernel = "1.2.3"
     (sample,) = symbolize(foreign).samples

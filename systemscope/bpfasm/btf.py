@@ -182,7 +182,7 @@ def _line_entries(spec: ProgramSpec) -> list[tuple[int, SourceLine]]:
     function have an entry; none points at the second half of a 64-bit immediate. Repetitions of
     one line are left out, which makes the load faster.
     """
-    if not spec.lines:
+    if not spec.lines or not spec.code:
         return []
     lines = sorted(spec.lines, key=lambda line: line.index)
     starts = {0} | {s.index for s in _subprograms(spec)}

@@ -21,14 +21,20 @@ class ProgressLine:
         self._live = not self._quiet and self._stream.isatty()
         self._next_ns = 0
         self._shown = False
+        self._announcement = ""
 
     def announce(self, request: Request) -> None:
-        """Say what is about to be profiled and how it ends."""
-        if not self._quiet:
-            say(f"systemscope: profiling {describe_target(request)}, {describe_end(request)}")
+        """Remember what to say once the window is seen to run: not before, for a target that does
+        not exist needs no announcement."""
+        self._announcement = (
+            f"systemscope: profiling {describe_target(request)}, {describe_end(request)}"
+        )
 
     def __call__(self, progress: Progress) -> None:
         """Show a moment of the window; at most five a second are written."""
+        if self._announcement and not self._quiet:
+            say(self._announcement)
+        self._announcement = ""
         if not self._live or progress.elapsed_ns < self._next_ns:
             return
         self._next_ns = progress.elapsed_ns + _EVERY_NS

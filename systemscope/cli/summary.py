@@ -24,6 +24,7 @@ _LOSS_WORDS = {
     "updates_refused": "{} table updates refused by the kernel",
     "sideband_lost": "{} fork, exec and mapping records lost: some names may be missing",
     "recursion_missed": "{} program runs skipped by the kernel as recursive",
+    "switches_missed": "{} context switches not seen",
     "clock_backwards": "{} times the clock ran backwards between CPUs",
     "unaccounted_ns": "{} of thread time in no known state",
 }
@@ -110,9 +111,10 @@ def _hidden(hidden: Hidden) -> list[str]:
             "thread time (--idle-threads show)"
         )
     if hidden.other_threads:
+        plural = "" if hidden.other_threads == 1 else "s"
         texts.append(
-            f"{hidden.other_threads:,} others not asked for, {seconds(hidden.other_ns)} of "
-            "thread time"
+            f"{hidden.other_threads:,} other thread{plural} not asked for, "
+            f"{seconds(hidden.other_ns)} of thread time"
         )
     if hidden.state_ns:
         texts.append(f"{seconds(hidden.state_ns)} in states not asked for are left out")
@@ -151,7 +153,9 @@ def _names(lost: Losses) -> str:
 
 def _cost(capture: Capture, cpu_seconds: float, verbose: bool) -> str:
     cost = capture.overhead
-    text = f"{max(cpu_seconds, cost.cpu_seconds):.2f} CPU s"
+    text = f"{cost.cpu_seconds:.2f} CPU s in the window"
+    if cpu_seconds > cost.cpu_seconds:
+        text += f", {cpu_seconds:.2f} in all"
     if cost.bpf_run_seconds:
         text += f", BPF {cost.bpf_run_seconds:.3f} s in {cost.bpf_runs:,} runs"
     elif cost.bpf_runs:
@@ -165,6 +169,5 @@ def _cost(capture: Capture, cpu_seconds: float, verbose: bool) -> str:
 
 def _details(capture: Capture) -> list[tuple[str, str]]:
     stacks = f"{len(capture.stacks) - 1:,} different, {len(capture.entries):,} entries"
-    host = f"{safe_text(capture.hostname)}, Linux {safe_text(capture.kernel)}"
-    in_window = f"{capture.overhead.cpu_seconds:.3f} CPU s within the window"
-    return [("stacks", stacks), ("host", host), ("collector", in_window)]
+    host = f"{safe_text(capture.hostname)}, {safe_text(capture.kernel)}"
+    return [("stacks", stacks), ("host", host)]

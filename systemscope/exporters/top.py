@@ -1,7 +1,7 @@
 """A page for people: who spent how much time in which state, and on which stacks.
 
 Threads are merged by name unless asked to be told apart; those that were busiest come first.
-Stacks read from the leaf outwards, cut to fit a line.
+Stacks read from the leaf outwards, the kernel's part shortened, cut to fit a line.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TextIO
 
 from systemscope.exporters.formats import ExportOptions, Format
 from systemscope.exporters.naming import safe_text, suffix, thread_label
-from systemscope.model import Frame, Profile, Sample, State, state_name
+from systemscope.model import Frame, FrameKind, Profile, Sample, State, state_name
 
 FORMAT = Format(
     name="top",
@@ -22,8 +22,27 @@ FORMAT = Format(
 )
 _GROUPS = 20
 _STACKS = 5
-_WIDTH = 100
+_STACK_WIDTH = 75
+_DEPTH = 12
 _ARROW = " < "
+#: Functions of kernel/sched/core.c and kernel/time/ through which every wait goes.
+_SCHEDULER = frozenset(
+    {
+        "__schedule",
+        "schedule",
+        "schedule_idle",
+        "schedule_preempt_disabled",
+        "schedule_timeout",
+        "schedule_hrtimeout_range",
+        "schedule_hrtimeout_range_clock",
+        "preempt_schedule",
+        "preempt_schedule_irq",
+        "preempt_schedule_common",
+        "io_schedule",
+        "io_schedule_timeout",
+        "__cond_resched",
+    }
+)
 _BUSY = (State.RUNNING, State.RUNNABLE)
 
 
@@ -79,16 +98,21 @@ def _groups(profile: Profile, options: ExportOptions) -> list[_Group]:
 
 
 def _stack(sample: Sample, options: ExportOptions) -> str:
-    """The leaf and as many callers as fit."""
+    """Where the kernel was, in one frame, then the user's own frames; as many as fit."""
     names = [sample.gap.value] if sample.gap is not None else []
-    room = _WIDTH - 28
-    for frame in sample.frames:
-        names.append(_name(frame, options))
-        room -= len(names[-1]) + len(_ARROW)
-        if room <= 0:
-            break
+    names += [_name(frame, options) for frame in _telling(sample)]
     text = _ARROW.join(names) or "[no stack]"
-    return text if len(text) <= _WIDTH - 25 else text[: _WIDTH - 28] + "..."
+    return text if len(text) <= _STACK_WIDTH else text[: _STACK_WIDTH - 3] + "..."
+
+
+def _telling(sample: Sample) -> list[Frame]:
+    """The frames that tell most. The scheduler's own are the same under every wait; where user
+    code is below, the kernel's innermost frame that is not one of them says what it waits for."""
+    kernel = [frame for frame in sample.frames if frame.kind is FrameKind.KERNEL]
+    others = [frame for frame in sample.frames if frame.kind is not FrameKind.KERNEL]
+    if sample.state is not State.RUNNING:
+        kernel = [frame for frame in kernel if frame.name not in _SCHEDULER] or kernel
+    return (kernel[:1] + others if others else kernel)[:_DEPTH]
 
 
 def _name(frame: Frame, options: ExportOptions) -> str:

@@ -46,7 +46,7 @@ def capture() -> Capture:
         wall_start=0.0,
         frequency=99,
         event="cpu-clock",
-        kernel="6.1.0",
+        kernel="Linux 6.1.0 x86_64",
         hostname="host",
         threads=[busy, idle, kernel],
         processes={

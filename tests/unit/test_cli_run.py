@@ -101,7 +101,7 @@ def test_hidden_threads_are_counted(
     out, err = capfd.readouterr()
     assert out.splitlines() == EXPECTED[3:]
     assert "1 that never ran are left out, 1 s of thread time" in err
-    assert "1 others not asked for" in err
+    assert "1 other thread not asked for" in err
     assert "750 ms in states not asked for" in err
 
 

@@ -54,10 +54,13 @@ def test_cost_and_notes() -> None:
     of.notes = ["no ring buffer\x1b[2J", "no ring buffer\x1b[2J"]
     of.overhead.bpf_memory_bytes = 5 << 20
     shown = text(of)
-    assert "0.25 CPU s, BPF 0.002 s in 1,200 runs, BPF memory 5.0 MiB" in shown
+    assert (
+        "0.10 CPU s in the window, 0.25 in all, BPF 0.002 s in 1,200 runs, BPF memory 5.0 MiB"
+        in shown
+    )
     assert shown.count("no ring buffer") == 1
     assert "\x1b" not in shown
-    assert "Linux 6.1.0" in text(of, verbose=True)
+    assert "Linux 6.1.0 x86_64" in text(of, verbose=True)
 
 
 def test_an_empty_capture() -> None:

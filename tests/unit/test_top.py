@@ -47,3 +47,11 @@ def test_many_threads_are_cut_with_a_word() -> None:
     of = profile(*(sample(thread(tid, f"t{tid}"), SECOND, frame("f")) for tid in range(25)))
     assert top(of)[-1] == "and 5 more, less busy, 5.000 s of thread time in all"
     assert top(profile()) == ["no thread time to show"]
+
+
+def test_the_schedulers_frames_give_way_to_what_tells_more() -> None:
+    kernel = [frame(name, FrameKind.KERNEL) for name in ("__schedule", "schedule", "do_nanosleep")]
+    nap = sample(thread(1), SECOND, *kernel, frame("nap"), frame("main"), state=State.SLEEPING)
+    assert top(profile(nap))[1] == "  100.0 %  sleeping  do_nanosleep < nap < main"
+    kthread = sample(thread(1), SECOND, *kernel, frame("kthread", FrameKind.KERNEL))
+    assert top(profile(kthread))[1].endswith("__schedule < schedule < do_nanosleep < kthread")

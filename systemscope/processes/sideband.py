@@ -38,8 +38,10 @@ RING_PAGES = 64
 #: be writing an older one.
 SETTLE_NS = 1_000_000
 
-#: After a loss everything alive is read again, but not more often than this.
+#: After a loss everything alive is read again, but not more often than this, and so seldom that it
+#: takes at most one part in RECOVERY_SHARE of our time: some programs make records without end.
 RECOVERY_INTERVAL_NS = 1_000_000_000
+RECOVERY_SHARE = 100
 
 HEADER_SIZE = 8  # struct perf_event_header: u32 type, u16 misc, u16 size
 
@@ -82,7 +84,7 @@ class SideBand:
     :meth:`descriptors` is readable (a ring is half full), and with ``flush`` at the end. In the
     order of the records, after the table has taken one in: ``on_process(tgid)`` for a process not
     known before, ``on_exec(tgid)`` for a new program, ``on_mapping(tgid, mapping)`` for each
-    mapping, which is the moment to pin its file.
+    mapping, also of a process just read from /proc, which is the moment to pin its file.
 
     Owns its events and rings: close it, or use it as a context manager. Raises KernelError when
     no CPU's event can be opened.
@@ -105,10 +107,12 @@ class SideBand:
         self._on_mapping = on_mapping
         self._pending: list[_Record] = []
         self._lost_seen = 0
-        self._recovered = 0
+        self._next_recovery = 0
         self._events: list[PerfEvent] = []
         self._rings: list[PerfRing] = []
         self._tells_lost = True
+        if on_mapping is not None:
+            table.on_snapshot = self._tell_snapshot
         self._stack = ExitStack()
         try:
             self._open(cpus, pages)
@@ -163,11 +167,16 @@ class SideBand:
         for record in ready:
             self._apply(record)
         self.lost = self._count_lost()
-        if self.lost != self._lost_seen and now - self._recovered >= RECOVERY_INTERVAL_NS:
-            self._lost_seen = self.lost
-            self._recovered = now
-            self.table.recover(time.monotonic_ns())
+        if self.lost != self._lost_seen and now >= self._next_recovery:
+            self._recover()
         return len(ready)
+
+    def _recover(self) -> None:
+        self._lost_seen = self.lost
+        begin = time.monotonic_ns()
+        self.table.recover(begin)
+        end = time.monotonic_ns()
+        self._next_recovery = end + max(RECOVERY_INTERVAL_NS, RECOVERY_SHARE * (end - begin))
 
     def _count_lost(self) -> int:
         if self._tells_lost:
@@ -212,6 +221,11 @@ class SideBand:
         elif event.tid == event.tgid:
             table.exit(event.tgid, event.time)
 
+    def _tell_snapshot(self, tgid: int) -> None:
+        if self._on_mapping is not None:
+            for mapping in self.table.mappings(tgid):
+                self._on_mapping(tgid, mapping)
+
     def _apply_comm(self, event: records.Comm) -> None:
         if event.exec:
             new = self.table.exec(event.tgid, event.time, event.comm)
@@ -224,6 +238,7 @@ class SideBand:
 
     def close(self) -> None:
         """Stop recording and give the rings back."""
+        self.table.on_snapshot = None
         self._events.clear()
         self._stack.close()
 

@@ -11,7 +11,7 @@ import time as clock
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Optional
+from typing import Callable, Optional
 
 from systemscope.model import Image, Mapping, Process
 from systemscope.processes import maps, proc
@@ -135,6 +135,8 @@ class ProcessTable:
         self._max_processes = max_processes
         self._max_mappings = max_mappings
         self.losses = TableLosses()
+        #: Called with the number of each process just read from /proc.
+        self.on_snapshot: Optional[Callable[[int], None]] = None
 
     def __contains__(self, tgid: int) -> bool:
         return tgid in self._entries
@@ -169,6 +171,8 @@ class ProcessTable:
         # What was mapped now has been so for an unknown while: from the beginning, until a
         # record of an exec tells better.
         entry.spaces.append(_Space(0, self._admit(mappings), taken=now))
+        if self.on_snapshot is not None:
+            self.on_snapshot(tgid)
         return True
 
     def fork(self, parent: int, child: int, time: int) -> bool:

@@ -243,6 +243,15 @@ def test_callbacks_come_in_order_and_in_time_to_pin(tmp_path: Path) -> None:
         os.close(descriptor)
 
 
+def test_files_of_a_snapshot_are_told_too() -> None:
+    table = ProcessTable()
+    told: set[tuple[int, Mapping]] = set()
+    with SideBand(table, cpus(), on_mapping=lambda *what: told.add(what)):
+        table.see(os.getpid(), time.monotonic_ns())
+    assert {(os.getpid(), mapping) for mapping in table.mappings(os.getpid())} <= told
+    assert table.on_snapshot is None
+
+
 @pytest.mark.parametrize("tells_lost", [True, False])
 def test_a_full_ring_is_counted_and_recovered_from(tells_lost: bool) -> None:
     table = ProcessTable()

@@ -42,7 +42,7 @@ class PltTable:
         for section in header.sections[1:]:
             if slots and section.executable and section_name(section) in _PLT_SECTIONS:
                 code = source.read(section.offset, min(section.size, _MAX_STUB_BYTES))
-                found = _STUBS[header.machine](code, section.address)
+                found = STUBS[header.machine](code, section.address)
                 stubs += [(start, end, slots[slot]) for start, end, slot in found if slot in slots]
         stubs.sort()
         self._starts = array("Q", [start for start, _, _ in stubs])
@@ -111,7 +111,8 @@ def _arm_stubs(code: bytes, base: int) -> list[tuple[int, int, int]]:
     return found
 
 
-_STUBS: dict[Machine, Callable[[bytes, int], list[tuple[int, int, int]]]] = {
+#: What finds (start, end, slot address) of each stub in (code, its address).
+STUBS: dict[Machine, Callable[[bytes, int], list[tuple[int, int, int]]]] = {
     Machine.X86_64: _x86_stubs,
     Machine.AARCH64: _arm_stubs,
 }

@@ -54,6 +54,7 @@ def _compile() -> None:
     REAL.append(real_program())
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=512))
 def test_arbitrary_bytes(data: bytes) -> None:
     explore(data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from systemscope.elf import ElfImage
+from systemscope.elf import ElfImage, Machine, plt
 from tests.unit.elf_maker import (
     FUNC,
     IFUNC,
@@ -124,3 +124,27 @@ def test_arm_mapping_symbols_are_no_names() -> None:
 
 def test_symbols_at_the_end_of_the_address_space() -> None:
     assert name_at([Sym("wraps", (1 << 64) - 8, 16), Sym("f", TEXT, 8)], TEXT) == "f"
+
+
+def test_arm_linkage_stubs() -> None:
+    """A .plt as lld makes it: the header, a plain stub, and one that begins with `bti c`."""
+    words = [0xA9BF7BF0, 0x90000110, 0xF9420211, 0x91100210, 0xD61F0220, *[0xD503201F] * 3]
+    words += [0x90000110, 0xF9420611, 0x91102210, 0xD61F0220]
+    words += [0xD503245F, 0x90000110, 0xF9420A11, 0x91104210, 0xD61F0220]
+    code = b"".join(word.to_bytes(4, "little") for word in words)
+    header, plain, guarded = plt.STUBS[Machine.AARCH64](code, 0x10300)
+    assert header[2] == 0x30400
+    assert plain == (0x10320, 0x10330, 0x30408)
+    assert guarded == (0x10330, 0x10344, 0x30410)
+
+
+def test_x86_linkage_stubs() -> None:
+    jump = b"\xff\x25" + (0x100).to_bytes(4, "little")
+    cells = jump.ljust(8, b"\x90") * 2
+    assert plt.STUBS[Machine.X86_64](cells, 0x1000) == [
+        (0x1000, 0x1008, 0x1106),
+        (0x1008, 0x1010, 0x110E),
+    ]
+    guarded = (b"\xf3\x0f\x1e\xfa\xf2" + jump).ljust(16, b"\x90")
+    assert plt.STUBS[Machine.X86_64](guarded, 0x1000) == [(0x1000, 0x1010, 0x110B)]
+    assert plt.STUBS[Machine.X86_64](jump[:5], 0x1000) == []

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from systemscope.model import Capture, Entry, Frame, FrameKind, Stack, State, Thread
@@ -75,6 +75,7 @@ def test_find(address: int, name: str, module: str) -> None:
     assert (found.name, found.module) == (name, module) if found else name == ""
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.binary(max_size=200), st.integers(0, (1 << 64) - 1))
 def test_nonsense_is_harmless(data: bytes, modules: bytes, address: int) -> None:
     KernelSymbols(data, modules).find(address)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from systemscope.elf import ElfImage, Location
@@ -260,6 +260,7 @@ def test_seams_for_more_names(opener: Opener) -> None:
     assert sample.frames[0].address == sample.frames[1].address
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30)), max_size=12),
     st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30)), max_size=12),

@@ -32,6 +32,7 @@ from systemscope.bpfasm.source import Location, here
 from systemscope.bpfasm.types import (
     AttachType,
     MapSpec,
+    MapType,
     ProgramFlag,
     ProgramSpec,
     ProgramType,
@@ -172,9 +173,12 @@ class Assembler:
         self.emit(Insn(0x18, dst, Pseudo.MAP_FD, link=Link(RelocKind.MAP_FD, spec)))
 
     def load_map_value(self, dst: Reg, spec: MapSpec, offset: int = 0) -> None:
-        """``dst`` = address of byte ``offset`` of an array map's first value."""
-        if not 0 <= offset < spec.value_size * spec.max_entries:
-            raise self.error(f"offset {offset} lies outside the values of map '{spec.name}'")
+        """``dst`` = address of byte ``offset`` of an array map's only value."""
+        if spec.type is not MapType.ARRAY or spec.max_entries != 1:
+            # kernel/bpf/arraymap.c, array_map_direct_value_addr
+            raise self.error(f"map '{spec.name}' is no array of one value: it has no address")
+        if not 0 <= offset < spec.value_size:
+            raise self.error(f"offset {offset} lies outside the value of map '{spec.name}'")
         link = Link(RelocKind.MAP_VALUE, spec, offset=offset)
         self.emit(Insn(0x18, dst, Pseudo.MAP_VALUE, link=link))
 

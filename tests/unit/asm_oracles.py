@@ -83,16 +83,20 @@ def common(text: str) -> str:
     """One spelling for what llvm, the verifier and the listing spell differently.
 
     Numbers become decimal, blanks inside parentheses go. Memory and atomics lose the width of
-    their registers (their size says it). What llvm-objdump does not print is taken out: the kind
-    of a call and its name, the high half of a pseudo immediate, the offset of an indirect packet
-    load.
+    their registers (their size says it).
     """
     text = re.sub(r"-?\b0x[0-9a-f]+", lambda match: str(int(match.group(), 16)), text)
     text = re.sub(r"([+-]) (\d)", r"\1\2", text)
+    text = re.sub(r"= -(\d+) ll$", lambda m: f"= {(1 << 64) - int(m.group(1))} ll", text)
     if "*)(" in text or "*)skb" in text:
         text = re.sub(r"\bw(\d+)", r"r\1", text)
-    text = re.sub(r"= -(\d+) ll$", lambda m: f"= {(1 << 64) - int(m.group(1))} ll", text)
-    text = re.sub(r"skb\[(r\d+) [+-]?\d+\]", r"skb[\1]", text)
+    return text
+
+
+def as_llvm(text: str) -> str:
+    """Our text, in the common form, without what llvm-objdump does not print: the kind of a call
+    and its name, the high half of a pseudo immediate, the offset of an indirect packet load."""
+    text = re.sub(r"skb\[(r\d+) [+-]?\d+\]", r"skb[\1]", common(text))
     call = re.match(r"call (?:\w+#|pc\+)?(-?\d+)$", text)
     if call:
         return f"call {call.group(1)}"
@@ -106,7 +110,7 @@ def common(text: str) -> str:
 def from_verifier(text: str) -> str:
     """The verifier's syntax in the common form: its immediates are unsigned in jumps and plain
     in 64-bit loads."""
-    text = re.sub(r"\bbpf_(\w+#)", r"\1", text.strip())
+    text = re.sub(r"\bbpf_(\w+#)", r"\1", text.strip()).replace("+ -", "-")
     if text.startswith("if "):
         text = re.sub(
             r"0x([89a-f][0-9a-f]{7})\b", lambda m: str(int(m.group(1), 16) - (1 << 32)), text

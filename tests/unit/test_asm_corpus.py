@@ -17,7 +17,7 @@ from systemscope.bpfasm.listing import decode, instructions
 from systemscope.bpfasm.parser import parse
 from systemscope.bpfasm.types import AttachType, ProgramFlag, ProgramSpec, ProgramType
 from tests.unit.asm_emitters import emitters
-from tests.unit.asm_oracles import Case, common, corpus, from_llvm, objdump, require_objdump
+from tests.unit.asm_oracles import Case, as_llvm, corpus, from_llvm, objdump, require_objdump
 from tests.unit.asm_random import random_code
 
 CASES = corpus()
@@ -107,7 +107,7 @@ def _compare(code: bytes, directory: Path) -> None:
     wrong = [
         (slot, text, theirs[slot])
         for slot, text in ((slot, render.text(insn)) for slot, insn in decode(code))
-        if common(text) != from_llvm(theirs[slot])
+        if as_llvm(text) != from_llvm(theirs[slot])
     ]
     assert wrong == []
 

@@ -14,7 +14,8 @@ from systemscope.bpfasm.insn import Insn
 from systemscope.bpfasm.isa import R0, R1, R2, R3, R6, R9, R10, Alu, Atomic, Class, Jmp, Reg
 from systemscope.bpfasm.types import MapSpec, MapType, ProgramSpec, ProgramType
 
-ARRAY = MapSpec("values", MapType.ARRAY, 4, 8, 2)
+ARRAY = MapSpec("values", MapType.ARRAY, 4, 16, 1)
+MANY = MapSpec("many", MapType.ARRAY, 4, 16, 2)
 
 
 def _build(asm: Assembler, prune: bool = False) -> ProgramSpec:
@@ -101,7 +102,8 @@ REFUSED = {
     "no condition": (lambda a: a.jump_if(Jmp.CALL, R1, 1, "x"), "CALL is not a conditional jump"),
     "no register": (lambda a: a.emit(Insn(Class.ALU64, 11)), "there is no register r11"),
     "6 arguments": (lambda a: a.function("f", 6), "6 arguments, BPF passes at most 5"),
-    "outside values": (lambda a: a.load_map_value(R1, ARRAY, 16), "16 lies outside the values"),
+    "outside values": (lambda a: a.load_map_value(R1, ARRAY, 16), "16 lies outside the value of"),
+    "no address": (lambda a: a.load_map_value(R1, MANY), "map 'many' is no array of one value"),
 }
 
 

@@ -30,7 +30,7 @@ from systemscope.bpfasm.types import (
 from tests.unit.asm_random import random_code
 
 COUNTS = MapSpec("counts", MapType.HASH, 16, 8, 1024, MapFlag.NO_PREALLOC)
-SAME_NAME = MapSpec("counts", MapType.ARRAY, 4, 64, 2, MapFlag.MMAPABLE)
+SAME_NAME = MapSpec("counts", MapType.ARRAY, 4, 128, 1, MapFlag.MMAPABLE)
 
 
 def sample() -> ProgramSpec:
@@ -78,7 +78,7 @@ SAMPLE = """\
 .program sample type=TRACING isa=4 attach_type=TRACE_RAW_TP attach_to=sched_switch flags=0x10 \
 license="Dual MIT/GPL"
 .map counts type=HASH key=16 value=8 entries=1024 flags=0x1
-.map counts.2 type=ARRAY key=4 value=64 entries=2 flags=0x400 name=counts
+.map counts.2 type=ARRAY key=4 value=128 entries=1 flags=0x400 name=counts
 
 .function sample arguments=1
     0: r6 = r1

@@ -29,7 +29,8 @@ Targets (they add up):
   -t LIST, --tid LIST       Single threads.
   --comm GLOB               Processes, or single threads, whose name matches.
   --cgroup PATH             Processes in a control group or below it.
-  --cpu LIST                Only time and waits that concern these CPUs, such as 0-3,7.
+  --cpu LIST                Take samples on these CPUs only, such as 0-3,7. What ran on others
+                            shows as [not sampled].
   --user-threads-only       No kernel threads.
   --kernel-threads-only     Nothing but kernel threads.
 

@@ -11,7 +11,14 @@ import re
 from typing import TextIO
 
 from systemscope.exporters.formats import ExportOptions, Format
-from systemscope.exporters.naming import safe_comm, safe_frame, state_frame, suffix, thread_label
+from systemscope.exporters.naming import (
+    safe_comm,
+    safe_frame,
+    shown_name,
+    state_frame,
+    suffix,
+    thread_label,
+)
 from systemscope.exporters.rounding import round_parts
 from systemscope.model import FrameKind, Profile, Sample
 
@@ -43,7 +50,7 @@ class _Lines:
             key = (frame.name, frame.kind, frame.inlined)
             name = names.get(key)
             if name is None:
-                name = safe_frame(frame.name)
+                name = safe_frame(shown_name(frame))
                 if self._options.annotate:
                     name += suffix(frame)
                 names[key] = name

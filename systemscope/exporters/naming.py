@@ -15,11 +15,18 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069
 _UNSAFE_OR_SEMICOLON = re.compile("(?:" + _UNSAFE.pattern + "|;)")
 _SUFFIX = {FrameKind.KERNEL: "_[k]", FrameKind.JIT: "_[j]"}
 _UNNAMED = "[unnamed]"
+_ASTRAY = "[unknown]"
 
 
 def safe_text(text: str) -> str:
     """``text`` with everything that could move a cursor or end a line replaced by ``_``."""
     return _UNSAFE.sub("_", text)
+
+
+def shown_name(frame: Frame) -> str:
+    """The frame's name, without the address where that lies in no executable mapping: a walk that
+    went astray picks up other words each time, and stacks that differ in them alone are one."""
+    return _ASTRAY if frame.name.startswith(_ASTRAY + "+0x") else frame.name
 
 
 def safe_frame(name: str) -> str:

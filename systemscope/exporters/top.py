@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from systemscope.exporters.formats import ExportOptions, Format
-from systemscope.exporters.naming import safe_text, suffix, thread_label
+from systemscope.exporters.naming import safe_text, shown_name, suffix, thread_label
 from systemscope.model import Frame, FrameKind, Profile, Sample, State, state_name
 
 FORMAT = Format(
@@ -100,7 +100,10 @@ def _groups(profile: Profile, options: ExportOptions) -> list[_Group]:
 def _stack(sample: Sample, options: ExportOptions) -> str:
     """Where the kernel was, in one frame, then the user's own frames; as many as fit."""
     names = [sample.gap.value] if sample.gap is not None else []
-    names += [_name(frame, options) for frame in _telling(sample)]
+    for frame in _telling(sample):
+        name = safe_text(shown_name(frame)) + (suffix(frame) if options.annotate else "")
+        if not (frame.unknown and names and name == names[-1]):
+            names.append(name)
     text = _ARROW.join(names) or "[no stack]"
     return text if len(text) <= _STACK_WIDTH else text[: _STACK_WIDTH - 3] + "..."
 
@@ -113,10 +116,6 @@ def _telling(sample: Sample) -> list[Frame]:
     if sample.state is not State.RUNNING:
         kernel = [frame for frame in kernel if frame.name not in _SCHEDULER] or kernel
     return (kernel[:1] + others if others else kernel)[:_DEPTH]
-
-
-def _name(frame: Frame, options: ExportOptions) -> str:
-    return safe_text(frame.name) + (suffix(frame) if options.annotate else "")
 
 
 def _write_group(group: _Group, stream: TextIO, options: ExportOptions) -> None:

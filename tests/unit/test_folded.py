@@ -88,6 +88,12 @@ def test_a_leaf_that_ends_in_a_number_is_not_taken_for_a_value() -> None:
     assert folded(profile(one), state=False) == ["worker;version_12 1"]
 
 
+def test_addresses_in_no_code_do_not_split_stacks() -> None:
+    one = thread(1)
+    of = profile(*(sample(one, 1_000, frame(f"[unknown]+0x{n:x}")) for n in range(3)))
+    assert folded(of) == ["worker;[unknown];[running] 3"]
+
+
 def test_a_nameless_thread_shows_its_process() -> None:
     one = sample(thread(1, ""), 1_000, frame(""))
     assert folded(profile(one)) == ["app;[unnamed];[running] 1"]

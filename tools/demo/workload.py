@@ -44,7 +44,7 @@ def named(name: str, started: threading.Barrier, job: Callable[[], None]) -> Non
 
 def burn() -> None:
     """Nothing but CPU, outside of the interpreter's lock."""
-    block = bytes(1 << 22)
+    block = bytes(1 << 26)
     while True:
         zlib.crc32(block)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Optional
@@ -16,6 +17,7 @@ from typing import Optional
 #: nm's letters of code. Data, read-only data and the __ksymtab entries have others.
 _CODE = frozenset({b"t", b"T", b"w", b"W"})
 _MAX_MODULES = 65_536
+_BLOCK_BYTES = 1 << 19
 
 #: Linker-script marks (include/asm-generic/vmlinux.lds.h) that stand where code ends: what lies
 #: behind them is data until the next symbol.
@@ -40,14 +42,22 @@ class KernelSymbols:
 
     def __init__(self, data: bytes, modules: bytes = b"", *, missing: bool = False) -> None:
         """Parse the contents of /proc/kallsyms and /proc/modules. Never raises."""
-        lines = [line for line in data.split(b"\n") if line[17:18] in _CODE]
-        addresses = _addresses(lines)
-        order = sorted(range(len(addresses)), key=addresses.__getitem__)
-        self._starts = array("Q", [addresses[i] for i in order])
-        # One piece of text and offsets into it take a fifth of what as many objects would.
-        names = [lines[i][19:] for i in order]
-        self._text = b"\n".join(names)
-        self._offsets = array("Q", accumulate((len(name) + 1 for name in names), initial=0))
+        starts, offsets, texts = array("Q"), array("Q"), []
+        length = 0
+        for block in _blocks(data):
+            # Block by block, because a table takes many times its size as separate lines.
+            lines = [line for line in block.split(b"\n") if line[17:18] in _CODE]
+            if not lines:
+                continue
+            starts.extend(_addresses(lines))
+            names = [line[19:] for line in lines]
+            offsets.extend(accumulate(map(_with_newline, names[:-1]), initial=length))
+            texts.append(b"\n".join(names) + b"\n")
+            length += len(texts[-1])
+        order = sorted(range(len(starts)), key=starts.__getitem__)
+        self._starts = array("Q", [starts[i] for i in order])
+        self._offsets = array("Q", [offsets[i] for i in order])
+        self._text = b"".join(texts)
         self._regions = _module_regions(modules)
         self.missing = missing
         self.hidden = bool(self._starts) and self._starts[-1] == 0
@@ -88,7 +98,8 @@ class KernelSymbols:
         return KernelSymbol(name, start, module)
 
     def _split(self, index: int) -> tuple[str, str]:
-        text = self._text[self._offsets[index] : self._offsets[index + 1] - 1]
+        begin = self._offsets[index]
+        text = self._text[begin : self._text.index(b"\n", begin)]
         name, _, module = text.decode("ascii", "replace").partition("\t")
         return name, module or "[kernel]"
 
@@ -100,6 +111,20 @@ class KernelSymbols:
         if base <= start < base + size:
             return base + size
         return start + _LAST_SYMBOL_BYTES
+
+
+def _blocks(data: bytes) -> Iterator[bytes]:
+    """``data`` in pieces of whole lines."""
+    begin = 0
+    while begin < len(data):
+        end = data.find(b"\n", begin + _BLOCK_BYTES)
+        end = len(data) if end < 0 else end
+        yield data[begin:end]
+        begin = end + 1
+
+
+def _with_newline(name: bytes) -> int:
+    return len(name) + 1
 
 
 def _addresses(lines: list[bytes]) -> list[int]:

@@ -114,6 +114,9 @@ class Report:
         lines += ["", f"{'FEATURE':<{_TITLE_WIDTH}}{'HERE':<14}SINCE"]
         for question in self.questions:
             lines += _rows(question, self.examination.findings[question.field])
+        unsure = sum(f.state.value == "inconclusive" for f in self.examination.findings.values())
+        if unsure:
+            lines += ["", f"{unsure} questions found no answer here: run it as root to have them."]
         return lines
 
     def _headline(self) -> list[str]:
@@ -211,12 +214,10 @@ def _rows(question: Probe, finding: Finding) -> list[str]:
     rows = [f"{title}{finding.state.value:<14}{question.since}"]
     if finding.available:
         return rows
-    if finding.detail:
+    if finding.detail and finding.detail != "EPERM":  # that, the last line explains
         rows.append(f"    because: {finding.detail}")
     if finding.state is State.MISSING:
         rows += [f"    costs:   {question.missing}", f"    do:      {question.remedy}"]
-    else:
-        rows.append("    do:      run as root to find out")
     return rows
 
 

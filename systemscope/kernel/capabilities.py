@@ -252,8 +252,6 @@ def examine(btf: Optional[KernelBtf] = None) -> Examination:
         prober = Prober(rights, btf if btf is not None else own)
         for question in probes():
             prober.findings[question.field] = question.ask(prober)
-            if question.field == "memlock_charged" and prober.has("memlock_charged"):
-                _raise_memlock()
     finally:
         if own is not None:
             own.close()
@@ -266,12 +264,6 @@ def _open_btf() -> Optional[KernelBtf]:
         return KernelBtf.open()
     except SystemScopeError:
         return None  # damaged BTF is of no more use than none; the probe says "missing"
-
-
-def _raise_memlock() -> None:
-    from systemscope.syscalls.proc import raise_memlock
-
-    raise_memlock()
 
 
 def _capabilities(values: Mapping[str, object], rights: Privileges) -> Capabilities:

@@ -114,6 +114,13 @@ class Prober:
         finding = self.findings.get(name)
         return finding is not None and finding.available
 
+    def lacking(self, name: str, detail: str, value: Value = False) -> Finding:
+        """The finding for what cannot be had without ``name``, which is not available."""
+        base = self.findings.get(name)
+        if base is not None and base.state is State.INCONCLUSIVE:
+            return Finding.unsure(base.detail, value)
+        return Finding.no(detail, value)
+
     def type_id(self, name: str, kind: BtfKind) -> int:
         """The kernel's BTF id, 0 without BTF, for absent names and for damaged BTF."""
         try:

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from systemscope.errors import KernelError, SystemScopeError
 from systemscope.kernel.btf import BtfKind
-from systemscope.kernel.privileges import read_text, sysctl
+from systemscope.kernel.privileges import Capability, read_text, sysctl
 from systemscope.kernel.probes import tiny
 from systemscope.kernel.probes.helpers import iterator_program, tp_btf_program
 from systemscope.kernel.probing import Finding, Prober, probe
-from systemscope.kernel.symbols import FINISH_TASK_SWITCH, find_symbol
+from systemscope.kernel.symbols import FINISH_TASK_SWITCH, find_symbol, kallsyms_readable
 from systemscope.kernel.tracefs import PRIVATE, Tracefs, mount_privately, mounted
 from systemscope.syscalls import bpf, perf
 
@@ -50,7 +50,7 @@ def tracefs(p: Prober) -> Finding:
         with Tracefs(mount_privately()) as own:
             own.format("sched", "sched_switch")
     except KernelError as error:
-        return Finding.refused(error.errno or 0, error.message, "")
+        return Finding.refused(error.errno or 0, "mounting it privately", "")
     except SystemScopeError as error:
         return Finding.no(error.message, "")
     return Finding.yes(PRIVATE, "not mounted; a private mount serves")
@@ -66,7 +66,7 @@ def tracepoint(p: Prober) -> Finding:
     """The program type, and a tracefs to find events in."""
     finding = p.verify(tiny.program(tiny.TRACEPOINT))
     if finding.available and not p.has("tracefs"):
-        return replace(p.findings["tracefs"], value=False)
+        return p.lacking("tracefs", "no tracefs")
     return finding
 
 
@@ -123,7 +123,9 @@ def sched_switch_state_argument(p: Prober) -> Finding:
     if count:
         text = f"{count - 1} arguments"
         return Finding.yes(detail=text) if count >= 5 else Finding.no(text)
-    return _by_attaching(p) if p.has("raw_tracepoint") else Finding.no("no raw tracepoints")
+    if not p.has("raw_tracepoint"):
+        return p.lacking("raw_tracepoint", "no raw tracepoints")
+    return _by_attaching(p)
 
 
 def _by_attaching(p: Prober) -> Finding:
@@ -148,7 +150,7 @@ def kprobe(p: Prober) -> Finding:
 
     way = _kprobe_way(p)
     if not way:
-        return Finding.no("neither a kprobe PMU nor tracefs/kprobe_events")
+        return p.lacking("tracefs", "neither a kprobe PMU nor tracefs/kprobe_events")
     request = tiny.program(tiny.KPROBE)
     finding = p.verify(replace(request, kern_version=kernel_version_code()))
     return replace(finding, detail=way) if finding.available else finding
@@ -171,12 +173,12 @@ def _kprobe_way(p: Prober) -> str:
     "finish_task_switch can be probed",
     since="4.9",
     missing="where sched_exit_tp is missing too, stacks of waits are taken at every switch-out",
-    remedy="make /proc/kallsyms readable (CONFIG_KALLSYMS)",
+    remedy="run a kernel built with CONFIG_KPROBE_EVENTS and CONFIG_KALLSYMS",
 )
 def finish_task_switch(p: Prober) -> Finding:
     """The compiler's name for it. Asked only where kprobes are: the search reads kallsyms."""
     if not p.has("kprobe"):
-        return Finding.no("no kprobes", "")
+        return p.lacking("kprobe", "no kprobes", "")
     name = find_symbol(FINISH_TASK_SWITCH)
     return Finding.yes(name, name) if name else Finding.no("kallsyms does not list it", "")
 
@@ -274,6 +276,8 @@ def _cpu() -> int:
 
 def _open_event(p: Prober, attr: perf.PerfEventAttr) -> Finding:
     finding = p.create(lambda: perf.perf_event_open(attr, -1, _cpu()))
+    if finding.detail == errno.errorcode[errno.ENOENT]:
+        return Finding.no("ENOENT: the machine does not show a PMU")
     if finding.detail.startswith(errno.errorcode[errno.EACCES]):
         # perf answers EACCES to those it does not trust: that says nothing about the event.
         level = sysctl("kernel/perf_event_paranoid")
@@ -299,8 +303,6 @@ def bpf_stats(p: Prober) -> Finding:
 
 
 def _may_enable(p: Prober) -> Finding:
-    from systemscope.kernel.privileges import Capability
-
     if p.privileges.has(Capability.SYS_ADMIN):
         return Finding.yes()
     return Finding.unsure("CAP_SYS_ADMIN is missing")
@@ -314,10 +316,11 @@ def _may_enable(p: Prober) -> Finding:
 )
 def kallsyms(p: Prober) -> Finding:
     """Addresses are shown, not zeros."""
-    from systemscope.kernel.symbols import kallsyms_readable
-
     if kallsyms_readable():
         return Finding.yes()
     if not read_text("/proc/kallsyms")[:1]:
         return Finding.no("there is no /proc/kallsyms")
-    return Finding.no(f"addresses are hidden (kptr_restrict={sysctl('kernel/kptr_restrict')})")
+    text = f"addresses are hidden (kptr_restrict={sysctl('kernel/kptr_restrict')})"
+    # From 2 on they are hidden from everyone; below, from those without CAP_SYSLOG.
+    hidden = sysctl("kernel/kptr_restrict") >= 2 or p.privileges.has(Capability.SYSLOG)
+    return Finding.no(text) if hidden else Finding.unsure(f"{text} without CAP_SYSLOG")

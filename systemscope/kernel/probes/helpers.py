@@ -126,7 +126,7 @@ def bpf_loop(p: Prober) -> Finding:
     """Its callback must be typed, so it takes function types of programs as well."""
     finding = known(p, tiny.program(tiny.TRACEPOINT), _LOOP)
     if finding.available and not p.has("func_info"):
-        return Finding.no("callbacks need function types of programs")
+        return p.lacking("func_info", "callbacks need function types of programs")
     return finding
 
 
@@ -138,5 +138,5 @@ def bpf_loop(p: Prober) -> Finding:
 def copy_from_user_task(p: Prober) -> Finding:
     """Only sleepable programs may call it."""
     if not p.has("sleepable_iterator"):
-        return Finding.no("no sleepable iterators")
+        return p.lacking("sleepable_iterator", "no sleepable iterators")
     return known(p, iterator_program(p, sleepable=True), _COPY_FROM_USER_TASK)

@@ -8,6 +8,7 @@ from systemscope.errors import KernelError
 from systemscope.kernel.probes import tiny
 from systemscope.kernel.probing import Finding, Prober, probe
 from systemscope.syscalls import bpf
+from systemscope.syscalls.proc import raise_memlock
 
 _HASH, _ARRAY, _RINGBUF, _TASK_STORAGE = 1, 2, 27, 29
 _NO_PREALLOC = 1 << 0
@@ -24,17 +25,18 @@ def memlock_charged(p: Prober) -> Finding:
     """Try a map while the limit is nothing: only a kernel that counts there refuses.
 
     The soft limit is put back at once; it may be lowered and raised below the hard one by anyone.
+    Where memory is counted, the limit is raised for good: else later answers would be about it.
     """
-    first = p.create(lambda: bpf.map_create(_ARRAY, 4, 4, 1))
     soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     try:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, hard))
-        second = p.create(lambda: bpf.map_create(_ARRAY, 4, 4, 1))
+        finding = p.create(lambda: bpf.map_create(_ARRAY, 4, 4, 1))
     finally:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (soft, hard))
-    if second.available:
+    if finding.available:
         return Finding.no("charged to the memory cgroup")
-    return Finding.yes() if first.available else first
+    raise_memlock()
+    return p.create(lambda: bpf.map_create(_ARRAY, 4, 4, 1))
 
 
 @probe("names of maps and programs", since="4.15", missing="bpftool shows nameless objects")

@@ -1,0 +1,94 @@
+"""doctor's report on machines that are not this one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Optional
+
+import pytest
+
+from systemscope.cli.doctor_cmd import Report, make_report
+from systemscope.cli.exit_codes import ExitCode
+from systemscope.errors import Unsupported
+from systemscope.kernel.capabilities import Capabilities, Examination, probes
+from systemscope.kernel.privileges import Privileges, SeccompMode
+from systemscope.kernel.probing import Finding
+
+ALL = (1 << 41) - 1
+
+
+def _examination(
+    effective: int = ALL, clock: Optional[Finding] = None, uid: int = 0
+) -> Examination:
+    """A kernel without anything, where the timer event answers ``clock``."""
+    findings = {one.field: Finding.no("EINVAL") for one in probes()}
+    findings["tracefs"] = Finding.unsure("EPERM", "")
+    findings["perf_cpu_clock"] = clock or Finding.yes()
+    facts = replace(
+        Capabilities(release="4.9.0", arch="x86_64"),
+        perf_cpu_clock=findings["perf_cpu_clock"].available,
+        root=uid == 0,
+    )
+    rights = Privileges(effective, uid, True, SeccompMode.FILTER, False)
+    return Examination(facts, findings, rights)
+
+
+def _json(report: Report) -> dict[str, object]:
+    loaded = json.loads(json.dumps(report.as_json()))
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def test_a_kernel_with_nothing() -> None:
+    report = make_report(_examination())
+    text = "\n".join(report.lines())
+    assert report.code == ExitCode.KERNEL
+    assert "Profiling is NOT possible here" in text
+    assert "seccomp filter" in text
+    assert "costs:" in text and "do:" in text
+    assert "1 questions found no answer here" in text
+    plain = _json(report)
+    assert plain["possible"] is False
+    assert plain["reason"] and plain["strategy"] == {}
+
+
+def test_no_rights() -> None:
+    report = make_report(_examination(effective=0, uid=1000))
+    assert report.code == ExitCode.PERMISSION
+    assert "sudo" in report.verdict.remedy
+    assert "uid 1000; no capability that matters here" in "\n".join(report.lines())
+
+
+@pytest.fixture
+def plan_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler that can be followed, whatever the capabilities say."""
+    from systemscope.collectors import plan
+
+    real = plan.make_plan
+
+    def generous(capabilities: Capabilities, request: object) -> object:
+        if not capabilities.perf_cpu_clock and not capabilities.perf_cycles:
+            raise Unsupported("perf events")
+        return real(capabilities, request)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(plan, "make_plan", generous)
+
+
+def test_why_not_is_told(plan_for_all: None) -> None:
+    report = make_report(_examination(clock=Finding.unsure("EACCES")))
+    assert report.code == ExitCode.KERNEL
+    assert "perf events" in report.verdict.reason
+
+
+def test_every_feature_is_told() -> None:
+    report = make_report(_examination())
+    features = _json(report)["features"]
+    assert isinstance(features, list)
+    names = [one["name"] for one in features]
+    assert names == [one.field for one in probes() if one.field != "memlock_charged"]
+    for one in features:
+        assert one["state"] in ("available", "missing", "inconclusive")
+        assert bool(one["cost"]) == (one["state"] != "available")
+    text = "\n".join(report.lines())
+    assert all(one["title"] in text for one in features)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Optional
 
 import pytest
 
 from systemscope.cli.doctor_cmd import Report, make_report
 from systemscope.cli.exit_codes import ExitCode
-from systemscope.errors import Unsupported
 from systemscope.kernel.capabilities import Capabilities, Examination, probes
 from systemscope.kernel.privileges import Privileges, SeccompMode
 from systemscope.kernel.probing import Finding
@@ -60,25 +60,34 @@ def test_no_rights() -> None:
     assert "uid 1000; no capability that matters here" in "\n".join(report.lines())
 
 
-@pytest.fixture
-def plan_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scheduler that can be followed, whatever the capabilities say."""
+@pytest.mark.parametrize(
+    ("clock", "code"),
+    [
+        (Finding.unsure("EACCES: kernel.perf_event_paranoid is 3"), ExitCode.PERMISSION),
+        (Finding.no("ENOENT"), ExitCode.KERNEL),
+        (Finding.yes(), ExitCode.OK),
+    ],
+)
+def test_a_kernel_whose_only_doubt_is_perf(
+    monkeypatch: pytest.MonkeyPatch, clock: Finding, code: ExitCode
+) -> None:
     from systemscope.collectors import plan
+    from systemscope.programs.config import Hook, StackTable, Storage, Walk
 
-    real = plan.make_plan
-
-    def generous(capabilities: Capabilities, request: object) -> object:
-        if not capabilities.perf_cpu_clock and not capabilities.perf_cycles:
-            raise Unsupported("perf events")
-        return real(capabilities, request)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(plan, "make_plan", generous)
-
-
-def test_why_not_is_told(plan_for_all: None) -> None:
-    report = make_report(_examination(clock=Finding.unsure("EACCES")))
-    assert report.code == ExitCode.KERNEL
-    assert "perf events" in report.verdict.reason
+    config = SimpleNamespace(
+        hook=Hook.TRACEPOINT,
+        walk=Walk.SWITCH_OUT,
+        storage=Storage.HASH,
+        stack_table=StackTable.STACK_ID,
+    )
+    made = SimpleNamespace(config=config, seed_iterator=False, wait_iterator=False, notes=("x",))
+    monkeypatch.setattr(plan, "make_plan", lambda capabilities, request: made)
+    report = make_report(_examination(clock=clock))
+    assert report.code == code
+    assert clock.detail in report.verdict.reason if report.code else not report.verdict.reason
+    assert report.strategy["scheduler"] == "tracepoint"
+    assert report.strategy["stacks of waits"] == "switch-out"
+    assert "note: x" in "\n".join(report.lines())
 
 
 def test_every_feature_is_told() -> None:

@@ -45,10 +45,12 @@ def tracefs(p: Prober) -> Finding:
     """A mounted one, else one that can be mounted for this process alone."""
     path = mounted()
     if path:
+        p.kprobe_events = Tracefs(path).exists("kprobe_events")
         return Finding.yes(path, path)
     try:
         with Tracefs(mount_privately()) as own:
             own.format("sched", "sched_switch")
+            p.kprobe_events = own.exists("kprobe_events")
     except KernelError as error:
         return Finding.refused(error.errno or 0, "mounting it privately", "")
     except SystemScopeError as error:
@@ -146,27 +148,14 @@ def _by_attaching(p: Prober) -> Finding:
 )
 def kprobe(p: Prober) -> Finding:
     """The program type, and the perf PMU or the tracefs file that makes probes."""
+    way = "perf kprobe PMU" if os.path.exists(_KPROBE_PMU) else "tracefs"
+    if way == "tracefs" and not p.kprobe_events:
+        return p.lacking("tracefs", "neither a kprobe PMU nor tracefs/kprobe_events")
     from systemscope.bpf.program import kernel_version_code
 
-    way = _kprobe_way(p)
-    if not way:
-        return p.lacking("tracefs", "neither a kprobe PMU nor tracefs/kprobe_events")
     request = tiny.program(tiny.KPROBE)
     finding = p.verify(replace(request, kern_version=kernel_version_code()))
     return replace(finding, detail=way) if finding.available else finding
-
-
-def _kprobe_way(p: Prober) -> str:
-    if os.path.exists(_KPROBE_PMU):
-        return "perf kprobe PMU"
-    path = p.findings["tracefs"].value if "tracefs" in p.findings else ""
-    if path == PRIVATE:
-        try:
-            with Tracefs(mount_privately()) as own:
-                return "tracefs" if own.exists("kprobe_events") else ""
-        except SystemScopeError:
-            return ""
-    return "tracefs" if path and os.path.exists(f"{path}/kprobe_events") else ""
 
 
 @probe(

@@ -59,7 +59,7 @@ class Probe:
 
     def __init__(self, tracefs: str, symbol: str, offset: int, retprobe: bool) -> None:
         self._file = os.path.join(tracefs, "kprobe_events")
-        safe = re.sub(r"[^A-Za-z0-9_]", "_", symbol)
+        safe = re.sub(r"[^A-Za-z0-9_]", "_", symbol)[:40]  # event names end at 63
         self._event = f"{_GROUP}/{'r' if retprobe else 'p'}_{safe}_{offset}_{os.getpid()}"
         self._remove_stale()
         place = f"{symbol}+{offset}" if offset else symbol

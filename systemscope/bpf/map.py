@@ -8,6 +8,7 @@ import os
 from typing import Optional
 
 from systemscope.bpf.owned import Owned
+from systemscope.bpf.shared_memory import map_shared
 from systemscope.bpfasm.btf import map_btf
 from systemscope.bpfasm.records import RecordType
 from systemscope.bpfasm.types import MapFlag, MapSpec, MapType
@@ -182,8 +183,7 @@ class Map(Owned):
             raise ValueError(f"map '{self.spec.name}' is not MMAPABLE")
         length = -(-self.spec.value_size // 8) * 8 * self.spec.max_entries
         writable = not self.spec.flags & MapFlag.RDONLY
-        protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
-        return mmap.mmap(self.fd, length, mmap.MAP_SHARED, protection)
+        return map_shared(self.fd, length, f"map '{self.spec.name}'", writable=writable)
 
     def info(self) -> bpf.MapInfo:
         """What the kernel says of it (4.13)."""

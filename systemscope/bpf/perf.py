@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Optional
 
 from systemscope.bpf.owned import Owned
+from systemscope.bpf.shared_memory import map_shared
 from systemscope.syscalls import perf
 from systemscope.syscalls.perf_abi import RECORD_HEADER, RING_PAGE
 from systemscope.syscalls.raw import memory_barrier
@@ -72,9 +73,7 @@ class PerfRing:
         page = mmap.PAGESIZE
         self.lost = 0
         self.size = pages * page
-        self._map = mmap.mmap(
-            event.fd, page + self.size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE
-        )
+        self._map = map_shared(event.fd, page + self.size, "perf ring")
         # One aligned 64-bit load or store each: never a torn head or tail.
         self._view = memoryview(self._map)
         self._words = self._view[:page].cast("Q")

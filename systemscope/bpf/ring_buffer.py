@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Optional
 
 from systemscope.bpf.map import Map
+from systemscope.bpf.shared_memory import map_shared
 from systemscope.bpfasm.types import MapType
 from systemscope.syscalls.raw import memory_barrier
 
@@ -29,11 +30,16 @@ class RingBuffer:
         page = mmap.PAGESIZE
         self._map = map
         self._size = map.spec.max_entries
-        self._consumer = mmap.mmap(map.fd, page, mmap.MAP_SHARED)
+        subject = f"ring buffer '{map.spec.name}'"
+        self._consumer = map_shared(map.fd, page, subject)
         # The data is mapped twice in a row, so a record that wraps is read in one piece.
-        self._producer = mmap.mmap(
-            map.fd, page + 2 * self._size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
-        )
+        try:
+            self._producer = map_shared(
+                map.fd, page + 2 * self._size, subject, writable=False, offset=page
+            )
+        except BaseException:
+            self._consumer.close()
+            raise
         self._consumer_view = memoryview(self._consumer).cast("Q")
         self._producer_view = memoryview(self._producer)
         self._producer_word = self._producer_view[:8].cast("Q")

@@ -11,7 +11,7 @@ from typing import Optional
 from systemscope.bpfasm.types import ProgramSpec, SourceLine
 
 # "17: (95) exit", with the register state after ';' at log level 2.
-_INSN = re.compile(r"^(\d+): (\([0-9a-f]{2}\) .*?)(?:\s*;.*)?$")
+_INSN = re.compile(r"^(\d{1,7}): (\([0-9a-f]{2}\) .*?)(?:\s*;.*)?$")
 # Register states, notes and sums, which are never the reason.
 _NOISE = re.compile(
     r"^(?:processed \d|verification time|stack depth|insns? |peak_states|max_states|"
@@ -20,7 +20,7 @@ _NOISE = re.compile(
     r"Validating |caller:|callee:|returning from|frame\d+:|(?:frame\d+: )?R\d+(?:_\w+)?=)"
 )
 # Where the control-flow check names the instruction instead of printing it.
-_NAMED = re.compile(r"(?:insn|instruction|from insn|at insn|insn_idx|code at) (\d+)")
+_NAMED = re.compile(r"(?:insn|instruction|from insn|at insn|insn_idx|code at) (\d{1,7})(?!\d)")
 _SLOT_BYTES = 8
 
 

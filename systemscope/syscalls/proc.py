@@ -60,6 +60,20 @@ def raise_memlock() -> bool:
     return False
 
 
+def raise_open_files() -> int:
+    """Lift RLIMIT_NOFILE to its hard limit, for hosts with more CPUs than 1024 descriptors serve.
+
+    Answers the limit that holds then.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            return soft
+    return hard
+
+
 def pidfd_open(pid: int) -> Fd:
     """A descriptor of process ``pid`` (5.3), readable when it has ended. ESRCH, ENOSYS."""
     result = syscall(numbers().pidfd_open, pid, 0)

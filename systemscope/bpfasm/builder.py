@@ -135,10 +135,11 @@ class Builder:
         """A record on the stack, zeroed unless every byte will be written before it is used."""
         offset = self._eval.frame.reserve(record.size)
         if zero:
-            for at in range(0, record.size - 7, 8):
-                self.asm.store_imm(R10, offset + at, 0, 8)
-            for at in range(record.size & ~7, record.size, 4):
-                self.asm.store_imm(R10, offset + at, 0, min(4, record.size - at))
+            at = 0
+            for size in (8, 4, 2, 1):
+                while record.size - at >= size:
+                    self.asm.store_imm(R10, offset + at, 0, size)
+                    at += size
         return Pointer(self, StackAddress(offset), record)
 
     def store(self, location: Location, expr: ExprLike) -> None:
@@ -321,6 +322,8 @@ class Builder:
 
     def repeat(self, count: int, body: Callable[[Expr], None]) -> None:
         """Run ``body(index)`` for 0..count-1; :meth:`break_` leaves it."""
+        if count <= 0:
+            return
         end = self.asm.fresh_label("end_loop")
         self._ends.append(end)
         if self.bounded_loops:

@@ -61,9 +61,10 @@ class Any_(Condition):  # noqa: N801
 
 
 class Expr:
-    """An unsigned 64-bit expression, unless ``signed``."""
+    """An unsigned 64-bit expression, unless ``signed``. ``negative``: a number below 0."""
 
     signed = False
+    negative = False
 
     def __bool__(self) -> bool:
         raise fail("a kernel value cannot be tested by Python's 'if': use 'with b.if_(...)'")
@@ -84,10 +85,16 @@ class Expr:
         return Binary(Alu.MUL, self, other)
 
     def __floordiv__(self, other: ExprLike) -> Expr:
-        return Binary(Alu.DIV, self, other)
+        return self._unsigned(Alu.DIV, other)
 
     def __mod__(self, other: ExprLike) -> Expr:
-        return Binary(Alu.MOD, self, other)
+        return self._unsigned(Alu.MOD, other)
+
+    def _unsigned(self, op: Alu, other: ExprLike) -> Expr:
+        result = Binary(op, self, other)
+        if result.signed or result.right.negative:
+            raise fail("division is unsigned: a signed operand would not give what it says")
+        return result
 
     def __and__(self, other: ExprLike) -> Expr:
         return Binary(Alu.AND, self, other)
@@ -106,7 +113,12 @@ class Expr:
 
     def _compare(self, plain: Jmp, signed: Jmp, other: ExprLike) -> Condition:
         right = as_expr(other)
-        return Compare(signed if self.signed or right.signed else plain, self, right)
+        if self.signed or right.signed:
+            return Compare(signed, self, right)
+        always = plain in (Jmp.JLT, Jmp.JGE) and isinstance(right, Const) and right.number == 0
+        if right.negative or always:
+            raise fail("an unsigned value is never below 0: make it with signed=True")
+        return Compare(plain, self, right)
 
     def __eq__(self, other: object) -> Condition:  # type: ignore[override]
         return Compare(Jmp.JEQ, self, as_expr(other))
@@ -140,7 +152,7 @@ class Const(Expr):
         if not -(1 << 63) <= number < 1 << 64:
             raise fail(f"{number:#x} does not fit in 64 bits")
         self.number = number if number < 1 << 63 else number - (1 << 64)
-        self.signed = False
+        self.negative = number < 0
 
 
 class Binary(Expr):
@@ -148,7 +160,8 @@ class Binary(Expr):
 
     def __init__(self, op: Alu, left: ExprLike, right: ExprLike) -> None:
         self.op, self.left, self.right = op, as_expr(left), as_expr(right)
-        self.signed = self.left.signed or self.right.signed
+        shifts = op in (Alu.LSH, Alu.RSH, Alu.ARSH)
+        self.signed = self.left.signed or (self.right.signed and not shifts)
 
     def mentions(self, value: Value) -> bool:
         return self.left.mentions(value) or self.right.mentions(value)

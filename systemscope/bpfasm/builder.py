@@ -126,21 +126,21 @@ class Builder:
         base = pointer._base
         offset = pointer._record.fields[field].offset if field else 0
         if isinstance(base, StackAddress):
-            return StackAddress(base.offset + offset)
+            return StackAddress(base.offset + offset, base.scope)
         return base + offset if offset else base
 
     # -- memory
 
     def stack(self, record: RecordType, zero: bool = True) -> Pointer:
         """A record on the stack, zeroed unless every byte will be written before it is used."""
-        offset = self._eval.frame.reserve(record.size)
+        address = self._eval.frame.reserve(record.size)
         if zero:
             at = 0
             for size in (8, 4, 2, 1):
                 while record.size - at >= size:
-                    self.asm.store_imm(R10, offset + at, 0, size)
+                    self.asm.store_imm(R10, address.offset + at, 0, size)
                     at += size
-        return Pointer(self, StackAddress(offset), record)
+        return Pointer(self, address, record)
 
     def store(self, location: Location, expr: ExprLike) -> None:
         """``location = expr``."""
@@ -227,8 +227,8 @@ class Builder:
         self._fits(spec, record)
         slot = self._eval.frame.reserve(8)
         with self._eval.register(as_expr(index)) as register:
-            self.asm.store(R10, slot, register, 4)
-        return Pointer(self, self.call(_LOOKUP, spec, StackAddress(slot)), record)
+            self.asm.store(R10, slot.offset, register, 4)
+        return Pointer(self, self.call(_LOOKUP, spec, slot), record)
 
     def value_of(self, spec: MapSpec, record: RecordType) -> Pointer:
         """The only value of an array map, never null."""

@@ -22,6 +22,7 @@ from systemscope.bpfasm.values import (
     Expr,
     Location,
     Not,
+    Scope,
     StackAddress,
     Value,
     fail,
@@ -45,32 +46,33 @@ class Frame:
     def __init__(self) -> None:
         self.registers = list(SAVED)
         self.depth = 0
-        self.scopes: list[tuple[list[Value], int]] = [([], 0)]
+        self.scopes = [Scope(0)]
 
-    def reserve(self, size: int) -> int:
-        """Offset from r10 of ``size`` new bytes (8-byte aligned), freed with the scope."""
+    def reserve(self, size: int) -> StackAddress:
+        """Where ``size`` new bytes are (8-byte aligned), freed with the scope."""
         self.depth += (size + 7) & ~7
         if self.depth > MAX_STACK:
             raise fail(f"the function needs {self.depth} bytes of stack, BPF has {MAX_STACK}")
-        return -self.depth
+        return StackAddress(-self.depth, self.scopes[-1])
 
     def allocate(self, signed: bool, spill: bool) -> Value:
         """A variable that lives until the current scope ends."""
         if self.registers and not spill:
             value = Value(self.registers.pop(0), 0, signed)
         else:
-            value = Value(None, self.reserve(8), signed)
-        self.scopes[-1][0].append(value)
+            value = Value(None, self.reserve(8).offset, signed)
+        self.scopes[-1].values.append(value)
         return value
 
     def enter(self) -> None:
         """Open a scope."""
-        self.scopes.append(([], self.depth))
+        self.scopes.append(Scope(self.depth))
 
     def leave(self) -> None:
         """End a scope: its variables are gone, their places free."""
-        values, self.depth = self.scopes.pop()
-        for value in values:
+        scope = self.scopes.pop()
+        scope.alive, self.depth = False, scope.depth
+        for value in scope.values:
             value.alive = False
             if value.register is not None:
                 self.registers.append(value.register)
@@ -124,6 +126,7 @@ class Evaluator:
             elif expr.register != dst:
                 asm.mov(dst, expr.register)
         elif isinstance(expr, StackAddress):
+            expr.check()
             asm.mov(dst, R10)
             asm.alu(Alu.ADD, dst, expr.offset)
         elif isinstance(expr, Location):
@@ -171,6 +174,7 @@ class Evaluator:
         base, field = location.pointer._base, location.field
         if location.index is None:
             if isinstance(base, StackAddress):
+                base.check()
                 yield R10, base.offset + field.offset
                 return
             with self.register(base) as register:

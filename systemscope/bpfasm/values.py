@@ -178,11 +178,25 @@ class Value(Expr):
         return self is value
 
 
-class StackAddress(Expr):
-    """r10 + ``offset``."""
+class Scope:
+    """One block: what it holds is gone, and its place taken by others, when it ends."""
 
-    def __init__(self, offset: int) -> None:
-        self.offset = offset
+    def __init__(self, depth: int) -> None:
+        self.depth = depth  # bytes of stack in use when it began
+        self.values: list[Value] = []
+        self.alive = True
+
+
+class StackAddress(Expr):
+    """r10 + ``offset``, inside what was reserved in ``scope``."""
+
+    def __init__(self, offset: int, scope: Scope) -> None:
+        self.offset, self.scope = offset, scope
+
+    def check(self) -> None:
+        """Raise when the block is over."""
+        if not self.scope.alive:
+            raise fail("the record's block has ended: make it before the block")
 
 
 class Location(Expr):

@@ -73,9 +73,12 @@ class Map(Owned):
             fd = _create(spec, named, key, value)
         except KernelError as error:
             # Before 5.11 BPF memory counts against RLIMIT_MEMLOCK, and going over it is EPERM.
-            if error.errno != errno.EPERM or not raise_memlock():
+            # Before 4.15 a name is a member the kernel does not know.
+            raised = error.errno == errno.EPERM and raise_memlock()
+            unknown = named and error.errno in (errno.EINVAL, errno.E2BIG)
+            if not (raised or unknown):
                 raise
-            fd = _create(spec, named, key, value)
+            fd = _create(spec, named and not unknown, key, value)
         return cls(fd, spec, batch)
 
     def _one(self) -> bpf.MapElements:

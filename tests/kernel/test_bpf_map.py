@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import struct
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from systemscope.bpf.map import Map, possible_cpus
 from systemscope.bpfasm.types import MapFlag, MapSpec, MapType
 from systemscope.errors import KernelError
 from systemscope.syscalls import bpf
+from systemscope.syscalls.fd import Fd
 
 pytestmark = pytest.mark.kernel
 
@@ -159,3 +162,41 @@ def test_a_closed_map_says_so() -> None:
     assert map.closed
     with pytest.raises(ValueError, match="closed"):
         map.read_all()
+
+
+def test_a_kernel_that_knows_no_names_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = bpf.map_create
+
+    def old_kernel(*arguments: Any, **members: Any) -> Fd:
+        if arguments[5]:
+            raise KernelError("BPF_MAP_CREATE", "map", errno.EINVAL)
+        return real(*arguments, **members)
+
+    monkeypatch.setattr(bpf, "map_create", old_kernel)
+    with Map.create(hash_spec()) as map:
+        assert map.info().name == ""
+
+
+def test_memlock_is_raised_when_the_kernel_counts_against_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, raised = bpf.map_create, []
+
+    def old_kernel(*arguments: Any, **members: Any) -> Fd:
+        if not raised:
+            raise KernelError("BPF_MAP_CREATE", "map", errno.EPERM)
+        return real(*arguments, **members)
+
+    def raise_it() -> bool:
+        raised.append(True)
+        return True
+
+    monkeypatch.setattr(bpf, "map_create", old_kernel)
+    monkeypatch.setattr("systemscope.bpf.map.raise_memlock", raise_it)
+    Map.create(hash_spec()).close()
+    assert raised == [True]
+
+
+def test_a_true_refusal_is_raised() -> None:
+    with pytest.raises(KernelError, match="EINVAL"):
+        Map.create(MapSpec("wrong", MapType.HASH, 0, 8, 1))

@@ -79,7 +79,7 @@ def profile(
         cpus=tuple(sorted(set(cpus))) if cpus is not None else None,
         duration_ns=None if duration is None else round(duration * 1_000_000_000),
         frequency=frequency,
-        min_block_ns=round(min_block_us * 1000),
+        min_block_ns=max(1, round(min_block_us * 1000)),
         max_stack=max_stack,
         user_stacks=user_stacks,
         kernel_stacks=kernel_stacks,
@@ -165,7 +165,5 @@ def _check(request: Request, stop: Optional[Callable[[], bool]]) -> None:
         raise UsageError("nothing would end this window", "give a duration, or a stop function")
     if request.duration_ns is not None and request.duration_ns <= 0:
         raise UsageError("the duration is not positive", "give it in seconds")
-    if request.frequency < 1 or request.min_block_ns < 0 or request.max_stack < 1:
-        raise UsageError(
-            "frequency, min_block_us or max_stack is out of range", "give positive numbers"
-        )
+    if request.frequency < 1 or request.max_stack < 1:
+        raise UsageError("frequency or max_stack is out of range", "give positive numbers")

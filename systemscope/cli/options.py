@@ -127,9 +127,13 @@ def _format(name: Optional[str], path: str) -> Format:
     if name is not None:
         return by_name(name)
     # A device or pipe has no ending to go by.
-    if path and (os.path.isfile(path) or not os.path.exists(path)):
+    if path and not path.startswith("/dev/") and not _is_special(path):
         return by_path(path)
     return by_name(DEFAULT_FORMAT)
+
+
+def _is_special(path: str) -> bool:
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def _features(text: str) -> frozenset[str]:

@@ -42,8 +42,8 @@ def duration_ns(text: str) -> int:
 
 
 def min_block_ns(text: str) -> int:
-    """Microseconds, as nanoseconds. 0 gives every wait its own stack."""
-    return round(number("--min-block", text, 0, 60_000_000, "microseconds") * 1_000)
+    """Microseconds, as nanoseconds, at least one. 0 gives every wait its own stack."""
+    return max(1, round(number("--min-block", text, 0, 60_000_000, "microseconds") * 1_000))
 
 
 def id_list(option: str, text: str) -> tuple[int, ...]:

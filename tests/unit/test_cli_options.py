@@ -96,6 +96,7 @@ def test_output_formats() -> None:
     assert read_options("profile", ["-o", "a.svg", "--output", "folded"]).path == "a.svg"
     assert read_options("profile", ["-o", "/dev/null"]).format.name == "folded"
     assert read_options("profile", ["-o", "-"]).path == ""
+    assert read_options("profile", ["-o", "/dev/stdout"]).format.name == "folded"
 
 
 @pytest.mark.parametrize(

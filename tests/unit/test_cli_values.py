@@ -27,7 +27,7 @@ def test_bad_durations(text: str) -> None:
 
 
 def test_min_block_takes_zero() -> None:
-    assert values.min_block_ns("0") == 0
+    assert values.min_block_ns("0") == 1
     assert values.min_block_ns("1000") == 1_000_000
     assert values.min_block_ns("0.5") == 500
 

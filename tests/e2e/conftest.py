@@ -58,11 +58,11 @@ def path(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(autouse=True)
 def _nothing_left(_kernel: None) -> object:
     """No test leaves a program or a link in the kernel."""
-    programs, links = kernel_objects()
+    before = kernel_objects()
     yield
+    left = [now - then for now, then in zip(kernel_objects(), before)]
 
-    def clean() -> bool:
-        now_programs, now_links = kernel_objects()
-        return now_programs <= programs and now_links <= links
+    def clean() -> bool:  # others may use BPF too: what is there now must go, not all there is
+        return not any(mine & now for mine, now in zip(left, kernel_objects()))
 
     assert wait_for(clean), "BPF programs or links were left in the kernel"

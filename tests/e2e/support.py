@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any, Optional
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-#: Makes the program do without capabilities; the floor of Linux 4.9 has a name of its own.
-DISABLE_VARIABLE = "SYSTEMSCOPE_DISABLE"
-LEGACY = "legacy-4.9"
+#: The two ways through the kernel: all it offers, or what Linux 4.9 offers.
+LEGACY = "legacy"
 NATIVE = ""
 
 _LABEL = re.compile(r"^(?P<comm>.*)-(?P<pid>\d+)/(?P<tid>\d+)$")
 _LINE = re.compile(r"^(?P<stack>.+) (?P<value>\d+)$")
-_STATE = re.compile(r"^\[(running|runnable|sleeping|disk|stopped|traced|idle|parked|blocked)\]$")
+_STATE = re.compile(
+    r"^\[(running|runnable|sleeping|disk|stopped|traced|idle|parked|blocked|unknown)\]$"
+)
 _OFF_CPU = frozenset({"runnable", "sleeping", "disk", "idle", "stopped", "traced", "blocked"})
 
 
@@ -98,28 +99,37 @@ class Result:
         return parse_folded(self.output)
 
 
-def environment(path: str = NATIVE) -> dict[str, str]:
-    """The environment of a run that takes ``path``: NATIVE or LEGACY."""
-    variables = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    variables.pop(DISABLE_VARIABLE, None)
-    if path:
-        variables[DISABLE_VARIABLE] = path
-    return variables
+def environment() -> dict[str, str]:
+    """The environment of a run: this repository's package, wherever the test runs."""
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
 
-def command_line(*arguments: object) -> list[str]:
-    """The command as argv."""
-    return [sys.executable, "-m", "systemscope", *map(str, arguments)]
+def disabled(path: str) -> frozenset[str]:
+    """The capabilities that a run along ``path`` does without."""
+    from systemscope.kernel.capabilities import LEGACY_4_9
+
+    return LEGACY_4_9 if path == LEGACY else frozenset()
+
+
+def command_line(command: str, *arguments: object, path: str = NATIVE) -> list[str]:
+    """``systemscope COMMAND ARGUMENTS`` as argv. Limits ("isa>1") are for the Python API alone."""
+    names = ",".join(sorted(name for name in disabled(path) if ">" not in name))
+    without = ["--without", names] if names else []
+    return [sys.executable, "-m", "systemscope", command, *without, *map(str, arguments)]
 
 
 def run(
-    *arguments: object, path: str = NATIVE, status: Optional[int] = 0, timeout: float = 60
+    command: str,
+    *arguments: object,
+    path: str = NATIVE,
+    status: Optional[int] = 0,
+    timeout: float = 60,
 ) -> Result:
-    """Run ``systemscope ARGUMENTS`` to its end. ``status``: what it must exit with (None: any)."""
+    """Run ``systemscope COMMAND ARGUMENTS`` to its end; it must exit with ``status``."""
     begin = time.monotonic()
     done = subprocess.run(
-        command_line(*arguments),
-        env=environment(path),
+        command_line(command, *arguments, path=path),
+        env=environment(),
         capture_output=True,
         stdin=subprocess.DEVNULL,
         text=True,
@@ -134,11 +144,13 @@ def run(
 
 
 @contextmanager
-def started(*arguments: object, path: str = NATIVE) -> Iterator[subprocess.Popen[str]]:
-    """``systemscope ARGUMENTS`` running; killed at the end if it still is."""
+def started(
+    command: str, *arguments: object, path: str = NATIVE
+) -> Iterator[subprocess.Popen[str]]:
+    """``systemscope COMMAND ARGUMENTS`` running; killed at the end if it still is."""
     process = subprocess.Popen(
-        command_line(*arguments),
-        env=environment(path),
+        command_line(command, *arguments, path=path),
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
@@ -285,6 +297,21 @@ def kernel_objects() -> tuple[frozenset[int], frozenset[int]]:
         return frozenset(found)
 
     return every(bpf.prog_get_next_id), every(bpf.link_get_next_id)
+
+
+def objects_of(pid: int) -> tuple[frozenset[int], frozenset[int]]:
+    """Ids of the BPF programs and links that process ``pid`` holds."""
+    found: dict[str, set[int]] = {"prog": set(), "link": set()}
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            kind = os.readlink(file)
+            text = Path(f"/proc/{pid}/fdinfo/{file.name}").read_text()
+        except OSError:  # closed meanwhile
+            continue
+        for word in found:
+            if kind == f"anon_inode:bpf-{word}" or kind == f"anon_inode:bpf_{word}":
+                found[word].update(map(int, re.findall(rf"^{word}_id:\s*(\d+)$", text, re.M)))
+    return frozenset(found["prog"]), frozenset(found["link"])
 
 
 def wait_for(condition: Any, seconds: float = 10.0) -> bool:

@@ -12,10 +12,10 @@ import pytest
 
 from systemscope.model import Capture, State, Thread
 from tests.e2e.support import (
-    LEGACY,
     Line,
     SchedStatWatch,
     Workload,
+    disabled,
     hogs,
     run,
     through,
@@ -48,12 +48,6 @@ def scenario(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def _disabled(path: str) -> frozenset[str]:
-    from systemscope.kernel.capabilities import LEGACY_4_9
-
-    return frozenset(LEGACY_4_9) if path == LEGACY else frozenset()
-
-
 def _thread_of(capture: Capture, tid: int) -> Thread:
     found = [thread for thread in capture.threads if thread.tid == tid]
     assert len(found) == 1, f"thread {tid} is in the capture {len(found)} times"
@@ -71,7 +65,7 @@ def test_times_agree_with_schedstat(workloads: Path, path: str, scenario: str) -
             request = Request(
                 pids=() if scenario == "system" else (four.pid,),
                 duration_ns=int(WINDOW_SECONDS * 1e9),
-                disabled=_disabled(path),
+                disabled=disabled(path),
             )
             capture = collect(request, stop=lambda: False)
     window = capture.end - capture.start

@@ -16,7 +16,11 @@ from tests.e2e.support import Line, parse_folded, run, through, total
 SECONDS = 4
 WORK_AT_A_NS, WORK_AT_B_NS = 12_000, 3_000
 ATTRIBUTION_TOLERANCE = 0.03  # of the waits
-TOTAL_TOLERANCE = 0.01  # of the window
+TOTAL_TOLERANCE = 0.01  # of the window: a thread's sum; both threads' running time together
+#: Of the window, one thread's running time. The scheduler's own clock is read a few hundred ns
+#: before the moment a tracepoint sees, not always equally long: what one thread loses, the other
+#: gains.
+SPLIT_TOLERANCE = 0.02
 LEFT_OVER = 0.02  # of the waits may end without a stack
 SITE_A, SITE_B = "wait_at_a", "wait_at_b"
 
@@ -40,17 +44,19 @@ def test_short_waits_go_where_they_belong(
     asker = [line for line in lines if line.tid == ready["tids"]["asker"]]
     answerer = [line for line in lines if line.tid == ready["tids"]["answerer"]]
     window = truth["wall_ns"] / 1000
-    _check_totals(asker, truth["asker_cpu_ns"] / 1000, window)
-    _check_totals(answerer, truth["answerer_cpu_ns"] / 1000, window)
+    more = _check_totals(asker, truth["asker_life_cpu_ns"] / 1000, window)
+    less = _check_totals(answerer, truth["answerer_cpu_ns"] / 1000, window)
     _check_sites(asker, truth)
+    assert abs(more + less) <= TOTAL_TOLERANCE * window
 
 
-def _check_totals(lines: list[Line], cpu: float, window: float) -> None:
+def _check_totals(lines: list[Line], cpu: float, window: float) -> float:
     """Against the thread's own CPU clock; its life is a few milliseconds longer than the storm."""
     running = total([line for line in lines if line.state == "running"])
     print(f"total {total(lines) / window:.4f} running off by {(running - cpu) / window:+.4f}")
     assert abs(total(lines) - window) <= TOTAL_TOLERANCE * window
-    assert abs(running - cpu) <= TOTAL_TOLERANCE * window
+    assert abs(running - cpu) <= SPLIT_TOLERANCE * window
+    return running - cpu
 
 
 def _check_sites(asker: list[Line], truth: dict[str, float]) -> None:

@@ -150,12 +150,13 @@ int main(int argc, char **argv)
 	double cost = ((double)(truth.clock_ns[0] + truth.clock_ns[1]) - off) / (double)(rounds ? rounds : 1);
 	printf("{\"rounds_a\": %llu, \"rounds_b\": %llu, \"waited_a_ns\": %.0f, \"waited_b_ns\": %.0f, "
 	       "\"wall_ns\": %llu, \"asker_cpu_ns\": %llu, \"answerer_cpu_ns\": %llu, "
+	       "\"asker_life_cpu_ns\": %llu, "
 	       "\"wait_cost_ns\": %.0f, \"round_trips_per_second\": %.0f}\n",
 	       (unsigned long long)truth.rounds[0], (unsigned long long)truth.rounds[1],
 	       (double)truth.clock_ns[0] - cost * (double)truth.rounds[0],
 	       (double)truth.clock_ns[1] - cost * (double)truth.rounds[1],
 	       (unsigned long long)truth.wall_ns, (unsigned long long)truth.cpu_ns,
-	       (unsigned long long)answerer_cpu_ns, cost,
+	       (unsigned long long)answerer_cpu_ns, (unsigned long long)cpu_ns(), cost,
 	       (double)rounds * 1e9 / (double)truth.wall_ns);
 	return 0;
 }

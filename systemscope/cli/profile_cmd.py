@@ -63,10 +63,9 @@ def _run_window(
         selected, hidden = select(capture, options.selection)
         progress.step("finding names ...")
         profile = _named(selected, files, stop)
-    progress.step("writing ...")
+    progress.done()  # the profile may go to the same terminal
     with stop.interruptible_once():
         output.write(lambda raw: options.format.write_bytes(profile, raw, options.export))
-    progress.done()
     if not options.quiet:
         _summarize(capture, hidden, profile, options)
 

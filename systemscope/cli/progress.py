@@ -39,8 +39,8 @@ class ProgressLine:
             return
         self._next_ns = progress.elapsed_ns + _EVERY_NS
         self._write(
-            f"{_CLEAR}{progress.elapsed_ns / 1e9:.1f} s  {progress.samples:,} samples  "
-            f"{progress.threads:,} threads"
+            f"{_CLEAR}{progress.elapsed_ns / 1e9:.1f} s  samples {progress.samples:,}  "
+            f"threads {progress.threads:,}"
         )
         self._shown = True
 

@@ -10,23 +10,23 @@ from systemscope.model.filters import Hidden
 
 _WIDTH = 12
 
-#: Losses in words. ``{}`` is the count, or the time of a field that ends in _ns.
+#: Losses in words; the count, or the time of a field that ends in _ns, follows.
 _LOSS_WORDS = {
-    "samples_suppressed": "{} sampling ticks missed while tables were read",
-    "stacks_table_full": "{} stacks not kept, the table was full",
-    "counts_table_full": "{} counts not kept, the table was full",
-    "threads_table_full": "{} events of threads not kept, the table was full",
-    "exits_table_full": "{} thread exits not kept, the table was full",
-    "walks_failed": "{} stack walks failed",
-    "walks_skipped": "{} stack walks left out to bound the cost",
-    "stacks_truncated": "{} stacks cut at the depth limit",
-    "stack_collisions": "{} stacks lost to equal hashes",
-    "updates_refused": "{} table updates refused by the kernel",
-    "sideband_lost": "{} fork, exec and mapping records lost: some names may be missing",
-    "recursion_missed": "{} program runs skipped by the kernel as recursive",
-    "switches_missed": "{} context switches not seen",
-    "clock_backwards": "{} times the clock ran backwards between CPUs",
-    "unaccounted_ns": "{} of thread time in no known state",
+    "samples_suppressed": "sampling ticks missed while tables were read",
+    "stacks_table_full": "stacks not kept, the table was full",
+    "counts_table_full": "counts not kept, the table was full",
+    "threads_table_full": "events of threads not kept, the table was full",
+    "exits_table_full": "thread exits not kept, the table was full",
+    "walks_failed": "stack walks that failed",
+    "walks_skipped": "stack walks left out to bound the cost",
+    "stacks_truncated": "stacks cut at the depth limit",
+    "stack_collisions": "stacks lost to equal hashes",
+    "updates_refused": "table updates refused by the kernel",
+    "sideband_lost": "fork, exec and mapping records lost, some names may be missing",
+    "recursion_missed": "program runs skipped by the kernel as recursive",
+    "switches_missed": "context switches not seen",
+    "clock_backwards": "times the clock ran backwards between CPUs",
+    "unaccounted_ns": "thread time in no known state",
 }
 _NOT_LOSSES = frozenset({"unresolved_frames", "resolved_frames"})
 
@@ -67,8 +67,8 @@ def losses(lost: Losses) -> list[str]:
     phrases = []
     for name, count in lost.items():
         if count and name not in _NOT_LOSSES:
-            words = _LOSS_WORDS.get(name, name.replace("_", " ") + ": {}")
-            phrases.append(words.format(seconds(count) if name.endswith("_ns") else f"{count:,}"))
+            words = _LOSS_WORDS.get(name, name.replace("_", " "))
+            phrases.append(f"{words}: {seconds(count) if name.endswith('_ns') else f'{count:,}'}")
     return phrases
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from systemscope.cli.report import print_out
-from systemscope.errors import UsageError
+from systemscope.errors import SystemScopeError, UsageError
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,7 @@ def parse(usage: str, command: str, arguments: Sequence[str]) -> Parsed:
 
     Raises UsageError with the nearest option for an unknown one, HelpShown for -h and --help.
     """
-    import docopt
-
+    docopt = _docopt()
     words = list(arguments)
     rest: Optional[tuple[str, ...]] = None
     if "--" in words:
@@ -56,6 +55,17 @@ def parse(usage: str, command: str, arguments: Sequence[str]) -> Parsed:
         reason = str(error).splitlines()[0] if str(error) else "the arguments do not fit"
         raise UsageError(reason, _see(command)) from error
     return Parsed(dict(parsed), rest)
+
+
+def _docopt() -> Any:
+    try:
+        import docopt
+    except ImportError as error:
+        raise SystemScopeError(
+            "the Python package docopt-ng is not installed",
+            "run make install, or pip install docopt-ng",
+        ) from error
+    return docopt
 
 
 def _see(command: str) -> str:

@@ -45,8 +45,8 @@ def test_losses_stand_one_to_a_line() -> None:
     of.losses = Losses(walks_failed=3, sideband_lost=2)
     rows = text(of).splitlines()
     at = next(number for number, row in enumerate(rows) if "losses" in row)
-    assert "3 stack walks failed" in rows[at]
-    assert "2 fork" in rows[at + 1]
+    assert "stack walks that failed: 3" in rows[at]
+    assert "may be missing: 2" in rows[at + 1]
 
 
 def test_cost_and_notes() -> None:
@@ -89,7 +89,7 @@ def test_a_terminal_gets_a_live_line_five_times_a_second() -> None:
         line(Progress(tenth * 100_000_000, 1000 * tenth, 5))
     line.done()
     assert stream.getvalue().count("samples") == 6
-    assert "1.0 s  10,000 samples  5 threads" in stream.getvalue()
+    assert "1.0 s  samples 10,000  threads 5" in stream.getvalue()
     assert stream.getvalue().endswith("\r\x1b[K")
 
 

@@ -159,6 +159,12 @@ class Evaluator:
     def _binary(self, expr: Binary, dst: Reg) -> None:
         with self.hold(dst):
             self.into(expr.left, dst)
+            right_side = expr.right
+            low_half = isinstance(right_side, Const) and right_side.number == 0xFFFFFFFF
+            if expr.op is Alu.AND and low_half:
+                # Writing the low half clears the high one: one slot instead of three.
+                self.asm.mov(dst, dst, 32)
+                return
             with self.operand(expr.right) as right:
                 self.asm.alu(expr.op, dst, right)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from systemscope.collectors.entries import Options, StackList, build_entries
 from systemscope.collectors.lives import Life, add_silent, build_lives
-from systemscope.collectors.readout import CountRow, StackReader, count_rows
+from systemscope.collectors.readout import CountRow
 from systemscope.model import Capture, Process, State
 from systemscope.processes import proc
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def assemble(capture: Capture, window: Window) -> None:
     """Fill in threads, processes, stacks, entries, losses and overhead."""
     session, request = window.session, window.request
-    counts = count_rows(session.map("counts"))
+    counts = window.tables.counts(session)
     _count_losses(capture, window)
     sampled = {row.tid for row in counts if row.state == State.RUNNING}
     rows = window.rows()
@@ -26,10 +26,7 @@ def assemble(capture: Capture, window: Window) -> None:
     if request.system_wide:
         add_silent(lives, window.seeds, window.last, sampled, set(proc.list_tids(os.getpid())))
     losses = capture.losses
-    reader = StackReader(
-        session.map("stacks"), session.plan.config.stack_table, _wanted(counts, window)
-    )
-    stacks = StackList(reader, losses)
+    stacks = StackList(window.tables.stacks(session, _wanted(counts, window)), losses)
     full = bool(losses.counts_table_full or losses.stacks_table_full)
     options = Options(request.oncpu, request.offcpu, request.min_block_ns, full)
     capture.entries = build_entries(lives, counts, stacks, options, losses)
@@ -74,6 +71,10 @@ def _count_losses(capture: Capture, window: Window) -> None:
     losses.switches_missed = stats["missed_switches"]
     losses.sideband_lost = window.sideband.lost
     infos = [program.info() for program in session.programs().values()]
+    losses.processes_forgotten = window.table.losses.processes + window.table.losses.images
+    losses.mappings_dropped = window.table.losses.mappings
+    if window.files is not None:
+        losses.files_not_pinned = window.files.refused
     losses.recursion_missed = sum(info.recursion_misses for info in infos)
     overhead = capture.overhead
     overhead.bpf_run_seconds, overhead.bpf_runs = window.cost.totals(capture.end - capture.start)

@@ -112,7 +112,7 @@ def make_plan(capabilities: Capabilities, request: Request) -> Plan:
     config = ProgramConfig(
         hook=hook,
         walk=walk,
-        storage=_storage(capabilities, request),
+        storage=_storage(capabilities),
         stack_table=StackTable.HASHED if hashed else StackTable.STACK_ID,
         layout=layout or KernelLayout(),
         fields=fields or TracepointFields(),
@@ -177,9 +177,9 @@ def _walk(
     return Walk.SWITCH_OUT, ""
 
 
-def _storage(capabilities: Capabilities, request: Request) -> Storage:
+def _storage(capabilities: Capabilities) -> Storage:
     small = capabilities.pid_max <= ARRAY_PID_MAX
-    return Storage.ARRAY if small and capabilities.batch and request.system_wide else Storage.HASH
+    return Storage.ARRAY if small and capabilities.batch else Storage.HASH
 
 
 def _layout(capabilities: Capabilities) -> Optional[KernelLayout]:

@@ -10,6 +10,7 @@ from systemscope.bpf.map import Map
 from systemscope.programs.config import StackTable
 from systemscope.programs.records import (
     SHORT_CLASSES,
+    STACK_SLOTS,
     STATES,
     CountKey,
     CountValue,
@@ -95,23 +96,33 @@ class CountRow:
     count: int
 
 
-def count_rows(table: Map) -> list[CountRow]:
-    """The whole counts table."""
-    keys, values = table.read_all()
-    pairs = zip(CountKey.iter_unpack(keys), CountValue.iter_unpack(values))
-    return [CountRow(*key, *value) for key, value in pairs]
+class CountTotals:
+    """The counts tables' entries, added up over every time a table was emptied."""
+
+    def __init__(self) -> None:
+        self._totals: dict[tuple[int, ...], list[int]] = {}
+
+    def add(self, keys: bytes, values: bytes) -> None:
+        """Take in what was read of a table."""
+        totals = self._totals
+        for key, (nanoseconds, count) in zip(
+            CountKey.iter_unpack(keys), CountValue.iter_unpack(values)
+        ):
+            entry = totals.setdefault(key, [0, 0])
+            entry[0] += nanoseconds
+            entry[1] += count
+
+    def rows(self) -> list[CountRow]:
+        """All of them."""
+        return [CountRow(*key, *total) for key, total in self._totals.items()]
 
 
 class StackReader:
-    """Addresses by stack id, read from the table once."""
+    """Addresses by stack id."""
 
-    def __init__(self, table: Map, kind: StackTable, wanted: set[int]) -> None:
+    def __init__(self, kind: StackTable) -> None:
+        self._kind = kind
         self._stacks: dict[int, tuple[tuple[int, ...], bool]] = {}
-        wanted = wanted - {0}
-        if kind is StackTable.STACK_ID:
-            self._read_ids(table, wanted)
-        else:
-            self._read_hashes(table, wanted)
 
     def addresses(self, stack: int) -> tuple[int, ...]:
         """Leaf first; empty for id 0 and stacks that are gone."""
@@ -121,15 +132,21 @@ class StackReader:
         """True when the walk stopped at the depth limit."""
         return self._stacks.get(stack, ((), False))[1]
 
-    def _read_hashes(self, table: Map, wanted: set[int]) -> None:
-        keys, values = table.read_all()
+    def read(self, table: Map, wanted: set[int]) -> None:
+        """Take in the stacks of ``table``; only ``wanted`` ids where they must be asked for."""
+        if self._kind is StackTable.STACK_ID:
+            self._read_ids(table, wanted - {0})
+        else:
+            self.add(*table.read_all())
+
+    def add(self, keys: bytes, values: bytes) -> None:
+        """Take in what was read of a table of hashed stacks."""
         size = StackRecord.size
         for number, (stack,) in enumerate(_U64.iter_unpack(keys)):
-            if stack in wanted:
-                at = number * size
-                depth, truncated = struct.unpack_from("<II", values, at)
-                ips = struct.unpack_from(f"<{min(depth, 128)}Q", values, at + 8)
-                self._stacks[stack] = (ips, bool(truncated))
+            at = number * size
+            depth, truncated = struct.unpack_from("<II", values, at)
+            ips = struct.unpack_from(f"<{min(depth, STACK_SLOTS)}Q", values, at + 8)
+            self._stacks[stack] = (_without_end_marks(ips), bool(truncated))
 
     def _read_ids(self, table: Map, wanted: set[int]) -> None:
         slots = table.spec.value_size // 8
@@ -140,3 +157,12 @@ class StackReader:
             ips = struct.unpack(f"<{slots}Q", value)
             depth = ips.index(0) if 0 in ips else slots
             self._stacks[stack] = (ips[:depth], depth == slots)
+
+
+def _without_end_marks(ips: tuple[int, ...]) -> tuple[int, ...]:
+    """The outermost frame's caller is 0 by the ABI (its frame pointer chain ends there), which a
+    walk along frame pointers reports as one more address."""
+    end = len(ips)
+    while end and ips[end - 1] == 0:
+        end -= 1
+    return ips[:end]

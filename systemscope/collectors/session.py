@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Optional
@@ -17,6 +18,7 @@ from systemscope.errors import KernelError
 from systemscope.kernel.btf import BtfKind, KernelBtf
 from systemscope.programs.config import Hook, Storage
 from systemscope.programs.records import Control, Stats, ThreadFlag, ThreadRecord
+from systemscope.syscalls.proc import MembarrierCommand, membarrier
 
 _KEY0 = bytes(4)
 _U32 = struct.Struct("<I")
@@ -36,6 +38,7 @@ class Session:
         self._owned = ExitStack()
         self._attached = ExitStack()
         self.event_name = ""
+        self._start = self._span = self._second = 0
 
     def __enter__(self) -> Session:
         return self
@@ -118,12 +121,25 @@ class Session:
 
     def open_window(self, start: int) -> None:
         """Count from ``start`` (CLOCK_MONOTONIC ns) on."""
-        self._control.update(_KEY0, Control.pack(start=start, span=0))
-        self._control.update(_KEY0, Control.pack(start=start, span=1 << 62))
+        self._set_window(start, 0)
+        self._set_window(start, 1 << 62)
 
     def close_window(self, start: int, end: int) -> None:
         """Count nothing from ``end`` on."""
-        self._control.update(_KEY0, Control.pack(start=start, span=end - start))
+        self._set_window(start, end - start)
+
+    def _set_window(self, start: int, span: int) -> None:
+        self._start, self._span = start, span
+        control = Control.pack(start=start, span=span, second=self._second)
+        self.map("control").update(_KEY0, control)
+
+    def switch_counts(self) -> Map:
+        """Let charges go to the other counts table; returns the one that is still from now on."""
+        left = self.map("counts_second" if self._second else "counts")
+        self._second = 1 - self._second
+        self._set_window(self._start, self._span)
+        wait_for_programs()
+        return left
 
     def detach(self) -> None:
         """Take the programs off their events; when this returns none of them runs any more."""
@@ -192,6 +208,11 @@ class Session:
         maps = sum(m.memory_bytes() for m in self._maps.values())
         return maps + sum(p.memory_bytes() for p in self._programs.values())
 
-    @property
-    def _control(self) -> Map:
-        return self.map("control")
+
+def wait_for_programs() -> None:
+    """Return when every program that runs now has ended: they run inside RCU read sections, and
+    membarrier's global command waits for those (kernel/sched/membarrier.c, synchronize_rcu)."""
+    try:
+        membarrier(MembarrierCommand.GLOBAL)
+    except KernelError:
+        time.sleep(0.05)  # nohz_full kernels refuse it: far longer than any program runs

@@ -17,6 +17,7 @@ from systemscope.collectors.readout import ThreadRow, thread_rows
 from systemscope.collectors.request import Progress, Request
 from systemscope.collectors.seed import ThreadSnapshot, seed
 from systemscope.collectors.session import Session
+from systemscope.collectors.tables import Tables
 from systemscope.kernel.capabilities import Capabilities, probe
 from systemscope.model import Capture, Mapping
 from systemscope.processes import proc
@@ -105,6 +106,7 @@ class Window:
             self.missed += self.session.track(self.targets.tids)
         self.session.attach()
         self._track_newcomers()
+        self.tables = Tables(self.session)
         if request.oncpu:
             cpus = self.capabilities.online_cpus if request.cpus is None else request.cpus
             hardware = self.capabilities.perf_cycles
@@ -175,6 +177,8 @@ class Window:
 
     def _keep_up(self) -> None:
         self.sideband.poll()
+        self.stats = self.session.stats()
+        self.tables.keep_up(self.session, self.stats)
         _, values = self.session.map("exits").drain()
         self.ended += thread_rows(values)
         for _ in range(min(SNAPSHOTS_A_POLL, len(self._unseen))):
@@ -192,8 +196,8 @@ class Window:
             self.files.pin(tgid, mapping)
 
     def _progress(self, now: int) -> Progress:
-        samples = self.session.stats()["samples"]
-        return Progress(now - self.start, samples, len(self.seeds) + len(self.ended))
+        threads = len(self.seeds) + len(self.ended)
+        return Progress(now - self.start, self.stats["samples"], threads)
 
     # -- after
 

@@ -20,6 +20,9 @@ class Losses:
     stack_collisions: int = 0
     updates_refused: int = 0  # a table refused an update (-EBUSY in NMI context)
     sideband_lost: int = 0
+    processes_forgotten: int = 0  # processes or images for which there was no room
+    mappings_dropped: int = 0
+    files_not_pinned: int = 0  # their names may be missing if their process has ended
     recursion_missed: int = 0
     switches_missed: int = 0  # a thread came back that had not been seen to leave
     clock_backwards: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from systemscope.bpfasm.builder import NOEXIST, Builder
 from systemscope.bpfasm.helpers import Helper
-from systemscope.bpfasm.types import ProgramType
+from systemscope.bpfasm.types import MapSpec, ProgramType
 from systemscope.bpfasm.values import Expr, ExprLike, Pointer, Value, as_expr
 from systemscope.programs.config import ProgramConfig, Storage
 from systemscope.programs.maps import ProfilerMaps
@@ -169,20 +169,30 @@ class Ground:
         with b.block():
             amount = b.let(nanoseconds, spill=True)
             number = b.let(count, spill=True)
-            value = b.lookup(self.maps.counts, b.address(key), CountValue)
-            base = value._base
-            assert isinstance(base, Value)
-            with b.if_(b.is_null(value)):
-                fresh = b.stack(CountValue)
-                refused = b.update(self.maps.counts, b.address(key), b.address(fresh), NOEXIST)
-                with b.if_(refused == -7):  # E2BIG
-                    self.count("counts_full")
-                with b.if_(refused == -16):  # EBUSY: another update of the bucket, in NMI
-                    self.count("refused")
-                b.set(base, b.call(Helper.map_lookup_elem, self.maps.counts, b.address(key)))
-            with b.if_(b.not_null(value)):
-                b.atomic_add(value.nanoseconds, amount)
-                b.atomic_add(value.count, number)
+            control = b.value_of(self.maps.control, Control)
+            with b.if_(control.second == 0):
+                self._charge_in(self.maps.counts, key, amount, number)
+            with b.else_():
+                self._charge_in(self.maps.counts_second, key, amount, number)
+
+    def _charge_in(self, table: MapSpec, key: Pointer, amount: Value, number: Value) -> None:
+        b = self.b
+        value = b.lookup(table, b.address(key), CountValue)
+        base = value._base
+        assert isinstance(base, Value)
+        with b.if_(b.is_null(value)):
+            fresh = b.stack(CountValue)
+            refused = b.update(table, b.address(key), b.address(fresh), NOEXIST)
+            with b.if_(refused == 0):
+                self.count("new_counts")
+            with b.if_(refused == -7):  # E2BIG
+                self.count("counts_full")
+            with b.if_(refused == -16):  # EBUSY: another update of the bucket, in NMI
+                self.count("refused")
+            b.set(base, b.call(Helper.map_lookup_elem, table, b.address(key)))
+        with b.if_(b.not_null(value)):
+            b.atomic_add(value.nanoseconds, amount)
+            b.atomic_add(value.count, number)
 
     def count_key(self, record_tid: Expr, generation: Expr, state: ExprLike) -> Pointer:
         """A key on the stack without stacks; fill in ``kernel``, ``user``."""

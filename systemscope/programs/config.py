@@ -109,7 +109,7 @@ class ProgramConfig:
     pid_max: int = 32768
     threads: int = 16384
     stacks: int = 16384
-    counts: int = 32768
+    counts: int = 16384  # in each of two tables
     exits: int = 4096
     hash_seed: int = 0x9E3779B97F4A7C15
     filter_cpus: bool = False

@@ -27,6 +27,7 @@ class ProfilerMaps:
     control: MapSpec
     threads: MapSpec
     counts: MapSpec
+    counts_second: MapSpec
     stacks: MapSpec
     exits: MapSpec
     pending: MapSpec
@@ -47,13 +48,17 @@ def profiler_maps(config: ProgramConfig) -> ProfilerMaps:
     else:
         stacks = MapSpec("stacks", MapType.STACK_TRACE, 4, 8 * config.max_stack, config.stacks)
 
+    def counts(name: str) -> MapSpec:
+        return MapSpec(name, MapType.HASH, CountKey.size, CountValue.size, config.counts)
+
     def per_cpu(name: str, size: int) -> MapSpec:
         return MapSpec(name, MapType.PERCPU_ARRAY, 4, size, 1)
 
     return ProfilerMaps(
         control=MapSpec("control", MapType.ARRAY, 4, Control.size, 1),
         threads=threads,
-        counts=MapSpec("counts", MapType.HASH, CountKey.size, CountValue.size, config.counts),
+        counts=counts("counts"),
+        counts_second=counts("counts_second"),
         stacks=stacks,
         exits=MapSpec("exits", MapType.HASH, ExitKey.size, ThreadRecord.size, config.exits),
         pending=per_cpu("pending", Pending.size),

@@ -32,10 +32,14 @@ class CountFlag(IntFlag):
 
 
 class Control(Record):
-    """The window. Programs count when ``now - start < span``; both 0 keep them idle."""
+    """The window. Programs count when ``now - start < span``; both 0 keep them idle.
+
+    ``second`` is 1 while charges go to the second counts table, so that the first can be emptied.
+    """
 
     start: u64
     span: u64
+    second: u64
 
 
 class ThreadRecord(Record):

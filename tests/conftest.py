@@ -1,4 +1,4 @@
-"""Rules for all tests: who may be skipped, and that no kernel object is left behind."""
+"""Rules for every test marked ``kernel``: who may be skipped, and that nothing is left behind."""
 
 from __future__ import annotations
 
@@ -10,14 +10,6 @@ import pytest
 
 #: What descriptors of BPF and perf objects link to in /proc/self/fd.
 _KERNEL_OBJECTS = ("anon_inode:bpf", "anon_inode:[perf_event]", "anon_inode:btf")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests under tests/kernel and tests/e2e need a kernel with BPF whether they say so or not."""
-    for item in items:
-        parts = item.path.parts
-        if "kernel" in parts or "e2e" in parts:
-            item.add_marker(pytest.mark.kernel)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -92,7 +92,7 @@ def _operand(line: Line, insn: Insn, wide: bool) -> Insn:
 
 def _immediate(line: Line, what: str = "a number") -> int:
     token = line.peek()
-    value = line.number_(what)
+    value = line.number(what)
     if not -(1 << 31) <= value < 1 << 31:
         raise line.error(f"immediate {value:#x} does not fit in 32 signed bits", token)
     return value
@@ -135,7 +135,7 @@ def _sign_extension(line: Line, dst: Register, kind: Class) -> Insn:
 
 def _constant(line: Line, dst: Register, kind: Class) -> Insn:
     token, start = line.peek(), line.position
-    value = line.number_()
+    value = line.number()
     if not line.at("ll"):
         line.position = start
         return Insn(kind | Alu.MOV | K, dst.number, immediate=_immediate(line))
@@ -173,7 +173,7 @@ def _named(line: Line, dst: Register, maps: Mapping[str, MapSpec]) -> Insn:
         return _map(line, dst, maps)
     if word in _PSEUDO:
         line.take()
-        value = line.number_()
+        value = line.number()
         line.expect("ll")
         return Insn(0x18, dst.number, _PSEUDO[word], immediate=value)
     raise line.expected(_VALUE)

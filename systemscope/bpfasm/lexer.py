@@ -52,7 +52,7 @@ class Line:
     """The tokens of one line, read from left to right."""
 
     def __init__(self, text: str, file: str, number: int) -> None:
-        self.file, self.number = file, number
+        self.file, self.line_number = file, number
         self.tokens = self._split(text)
         self.position = 0
 
@@ -62,7 +62,7 @@ class Line:
             match = _TOKEN.match(text, at)
             if match is None:
                 problem = f"expected an instruction, label or directive, found {text[at]!r}"
-                raise ParseError(problem, self.file, self.number, at + 1)
+                raise ParseError(problem, self.file, self.line_number, at + 1)
             kind = str(match.lastgroup)
             if kind not in ("space", "comment"):
                 tokens.append(Token(kind, match.group(), at + 1))
@@ -124,7 +124,7 @@ class Line:
             raise self.expected(what)
         return self.take().text
 
-    def number_(self, what: str = "a number") -> int:
+    def number(self, what: str = "a number") -> int:
         """A number with an optional sign."""
         negative = self.accept("-")
         if not negative:
@@ -140,7 +140,7 @@ class Line:
         """A number that must carry its sign, as in ``pc+5`` or ``(r1 +8)``."""
         if not (self.at("+") or self.at("-")):
             raise self.expected("'+' or '-'")
-        return self.number_()
+        return self.number()
 
     def register(self, what: str = "a register", wide: Optional[bool] = None) -> Register:
         """r0-r10 or w0-w10; ``wide`` demands one of the two."""
@@ -167,4 +167,4 @@ class Line:
 
     def error(self, problem: str, token: Token) -> ParseError:
         """``problem`` at ``token``."""
-        return ParseError(problem, self.file, self.number, token.column)
+        return ParseError(problem, self.file, self.line_number, token.column)

@@ -191,7 +191,7 @@ class _Parser:
         values = _settings(line, ("arguments",))
         arguments = _number(line, values, "arguments", 0)
         callback = line.accept("callback")
-        where = Location(self.file, line.number)
+        where = Location(self.file, line.line_number)
         self.functions[name] = Function(name, arguments, callback, where)
         self.current = self.functions[name]
 
@@ -210,7 +210,7 @@ def _settings(line: Line, keys: tuple[str, ...]) -> _Settings:
         line.expect("=")
         value_token = line.peek()
         is_number = value_token.kind == "number" or value_token.text in ("-", "+")
-        value: object = line.number_() if is_number else line.name("a value")
+        value: object = line.number() if is_number else line.name("a value")
         found[token.text] = (value_token, value)
     return found
 

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -220,45 +219,30 @@ class SchedStat:
     wait: float
 
 
-def read_schedstat(tid: int) -> Optional[SchedStat]:
-    """/proc/TID/schedstat now, None when the thread is gone."""
-    try:
-        before = time.monotonic_ns()
-        run, wait, _ = Path(f"/proc/{tid}/schedstat").read_text().split()
-        return SchedStat((before + time.monotonic_ns()) // 2, float(run), float(wait))
-    except (OSError, ValueError):
-        return None
-
-
 @dataclass
 class SchedStatWatch:
     """Reads threads' schedstat over and over, so that any window within can be asked for."""
 
     tids: Mapping[str, int]
-    period: float = 0.02
-    _seen: dict[str, list[SchedStat]] = field(default_factory=dict)
-    _stop: threading.Event = field(default_factory=threading.Event)
+    _seen: dict[int, list[SchedStat]] = field(default_factory=dict)
 
     def __enter__(self) -> SchedStatWatch:
-        self._read()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
+        self._reader = subprocess.Popen(
+            [sys.executable, "-m", "tests.e2e.schedstat", *map(str, self.tids.values())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=REPOSITORY,
+            text=True,
+        )
+        assert self._reader.stdout is not None
+        assert self._reader.stdout.readline() == "ready\n"
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._read()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(self.period):
-            self._read()
-
-    def _read(self) -> None:
-        for name, tid in self.tids.items():
-            stat = read_schedstat(tid)
-            if stat is not None:
-                self._seen.setdefault(name, []).append(stat)
+        output, _errors = self._reader.communicate(timeout=20)
+        for row in output.splitlines():
+            tid, at, run, wait = map(int, row.split())
+            self._seen.setdefault(tid, []).append(SchedStat(at, run, wait))
 
     def delta(self, name: str, start: int, end: int) -> SchedStat:
         """Run and wait nanoseconds of ``name`` between two moments of CLOCK_MONOTONIC."""
@@ -267,7 +251,7 @@ class SchedStatWatch:
 
     def _at(self, name: str, moment: int) -> SchedStat:
         """Between two readings: a straight line from the one to the other."""
-        seen = self._seen[name]
+        seen = self._seen[self.tids[name]]
         after = next((i for i, stat in enumerate(seen) if stat.at >= moment), len(seen) - 1)
         low, high = seen[max(after - 1, 0)], seen[after]
         share = (moment - low.at) / (high.at - low.at) if high.at > low.at else 0.0

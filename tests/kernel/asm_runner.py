@@ -9,7 +9,7 @@ from typing import Callable, NamedTuple
 from systemscope.bpf.map import Map
 from systemscope.bpf.program import Program
 from systemscope.bpfasm.builder import Builder
-from systemscope.bpfasm.records import Array, Record, s32, u8, u64
+from systemscope.bpfasm.records import Array, Record, s32, u8, u16, u32, u64
 from systemscope.bpfasm.types import MapSpec, MapType, ProgramType
 from systemscope.bpfasm.values import Pointer
 
@@ -24,6 +24,23 @@ class Exchange(Record):
     out: Array = Array(u64, 8)
     numbers: Array = Array(s32, 4)
     octets: Array = Array(u8, 16)
+
+
+class Key(Record):
+    """A key with every width."""
+
+    wide: u64
+    word: u32
+    half: u16
+    byte: u8
+    pad: u8
+
+
+class Sum(Record):
+    """A value that is counted up."""
+
+    total: u64
+    times: u64
 
 
 EXCHANGE = MapSpec("exchange", MapType.ARRAY, 4, Exchange.size, 1)

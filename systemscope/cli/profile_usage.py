@@ -29,8 +29,8 @@ Targets (they add up):
   -t LIST, --tid LIST       Single threads.
   --comm GLOB               Processes, or single threads, whose name matches.
   --cgroup PATH             Processes in a control group or below it.
-  --cpu LIST                Take samples on these CPUs only, such as 0-3,7. What ran on others
-                            shows as [not sampled].
+  --cpu LIST                Only what happens on these CPUs, such as 0-3,7: time running there
+                            and waits that end there.
   --user-threads-only       No kernel threads.
   --kernel-threads-only     Nothing but kernel threads.
 

@@ -14,7 +14,7 @@ from systemscope.collectors.readout import ThreadRow
 from systemscope.collectors.seed import ThreadSnapshot
 from systemscope.model import BLOCKED_STATES, State, Thread
 from systemscope.programs.common import GENERATION_SHIFT
-from systemscope.programs.records import SHORT_CLASSES
+from systemscope.programs.records import ELSEWHERE, SHORT_CLASSES
 
 _TICK = 1 << GENERATION_SHIFT
 
@@ -118,6 +118,7 @@ def _life(
         died=died,
         ran=bool(row.switches or row.last_ns),
         preemptions=row.preemptions,
+        elsewhere=row.time[ELSEWHERE],
     )
     kernel_thread = bool((snapshot or seed) and (snapshot or seed).kernel_thread)  # type: ignore[union-attr]
     life = Life(thread, _short(row), kernel_thread=kernel_thread)

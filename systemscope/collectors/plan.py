@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Optional
 
@@ -51,6 +52,7 @@ class Plan:
     seed_iterator: bool
     wait_iterator: bool
     kprobe_symbol: str
+    perf_link: bool
     tracepoint_ids: dict[str, int]
     notes: tuple[str, ...]
 
@@ -130,6 +132,7 @@ def make_plan(capabilities: Capabilities, request: Request) -> Plan:
         user_stacks=request.user_stacks,
         max_stack=min(request.max_stack, _max_stack(), MAX_STACK_DEPTH),
         min_block_ns=request.min_block_ns,
+        cpu_ranges=_ranges(request.cpus or ()),
         pid_max=capabilities.pid_max + 1,
         threads=HASH_THREADS if request.system_wide else TARGET_THREADS,
         hash_seed=int.from_bytes(os.urandom(8), "little"),
@@ -143,8 +146,26 @@ def make_plan(capabilities: Capabilities, request: Request) -> Plan:
             "(from /proc): sleepable task iterators are missing"
         )
     return Plan(
-        config, profiler_maps(config), iterates, waits and request.offcpu, symbol, ids, tuple(notes)
+        config=config,
+        maps=profiler_maps(config),
+        seed_iterator=iterates,
+        wait_iterator=waits and request.offcpu,
+        kprobe_symbol=symbol,
+        perf_link=capabilities.perf_link,
+        tracepoint_ids=ids,
+        notes=tuple(notes),
     )
+
+
+def _ranges(cpus: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Runs of consecutive numbers: (first, last)."""
+    found: list[tuple[int, int]] = []
+    for cpu in sorted(set(cpus)):
+        if found and found[-1][1] == cpu - 1:
+            found[-1] = (found[-1][0], cpu)
+        else:
+            found.append((cpu, cpu))
+    return tuple(found)
 
 
 def _hook(capabilities: Capabilities) -> Hook:

@@ -6,7 +6,6 @@ import struct
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import Optional
 
 from systemscope.bpf.link import Link
 from systemscope.bpf.map import Map
@@ -82,9 +81,10 @@ class Session:
 
     def _link(self, program: Program, spec: ProgramSpec) -> Link:
         if spec.type is ProgramType.KPROBE:
-            return Link.kprobe(program, self.plan.kprobe_symbol)
+            return Link.kprobe(program, self.plan.kprobe_symbol, link=self.plan.perf_link)
         if spec.type is ProgramType.TRACEPOINT:
-            return Link.tracepoint(program, self.plan.tracepoint_ids[spec.attach_to])
+            number = self.plan.tracepoint_ids[spec.attach_to]
+            return Link.tracepoint(program, number, link=self.plan.perf_link)
         name = "" if self.plan.config.hook is Hook.TP_BTF else spec.attach_to
         return Link.raw_tracepoint(program, name)
 
@@ -97,7 +97,7 @@ class Session:
             event, self.event_name = open_sampler(cpu, frequency, hardware)
             hardware = self.event_name == "cycles"
             self._attached.enter_context(event)
-            self._attached.enter_context(Link.perf_event(event, program))
+            self._attached.enter_context(Link.perf_event(event, program, link=self.plan.perf_link))
             event.enable()
 
     def _attach_ids(self, specs: Iterable[ProgramSpec]) -> dict[str, int]:
@@ -145,19 +145,20 @@ class Session:
         """Take the programs off their events; when this returns none of them runs any more."""
         self._attached.close()
 
-    def track(self, tids: Iterable[int], tgids: Optional[dict[int, int]] = None) -> int:
-        """Mark threads as targets; returns how many found no room."""
-        return self._mark(tids, ThreadFlag.TRACKED, tgids or {})
+    def track(self, tids: Iterable[int], since: int = 0) -> int:
+        """Mark threads as targets, from ``since`` on where the window is open already; returns
+        how many found no room. Those that are marked stay as they are."""
+        return self._mark(tids, ThreadFlag.TRACKED, since)
 
     def exclude(self, tids: Iterable[int]) -> None:
         """Never count these threads (our own)."""
-        self._mark(tids, ThreadFlag.EXCLUDED, {})
+        self._mark(tids, ThreadFlag.EXCLUDED)
 
-    def _mark(self, tids: Iterable[int], flag: ThreadFlag, tgids: dict[int, int]) -> int:
+    def _mark(self, tids: Iterable[int], flag: ThreadFlag, since: int = 0) -> int:
         threads, failed = self.map("threads"), 0
         create_only = 1 if self.plan.config.storage is Storage.HASH else 0
         for tid in tids:
-            record = ThreadRecord.pack(tid=tid, tgid=tgids.get(tid, 0), flags=int(flag))
+            record = ThreadRecord.pack(tid=tid, flags=int(flag), born_ns=since, last_ns=since)
             key = _U32.pack(tid)
             if not create_only and tid < threads.spec.max_entries:
                 known = threads.lookup(key)

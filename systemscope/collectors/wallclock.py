@@ -18,6 +18,7 @@ from systemscope.collectors.request import Progress, Request
 from systemscope.collectors.seed import ThreadSnapshot, seed
 from systemscope.collectors.session import Session
 from systemscope.collectors.tables import Tables
+from systemscope.errors import TargetError
 from systemscope.kernel.capabilities import Capabilities, probe
 from systemscope.model import Capture, Mapping
 from systemscope.processes import proc
@@ -28,6 +29,7 @@ from systemscope.processes.table import ProcessTable
 from systemscope.processes.targets import Targets, TargetWatch, resolve
 
 POLL_SECONDS = 0.1
+LOOK_AGAIN_NS = 500_000_000  # how often names and cgroups are matched again
 PROGRESS_SECONDS = 0.5
 #: Snapshots of processes taken per poll, so that a thousand processes never stall the drain.
 SNAPSHOTS_A_POLL = 32
@@ -81,6 +83,8 @@ class Window:
         self.missed = 0
         self.ended_by = "duration"
         self._unseen: list[int] = []
+        self._known: set[int] = set()
+        self._looked = 0
 
     # -- before
 
@@ -88,6 +92,7 @@ class Window:
         """Load, mark the targets, attach; nothing counts yet."""
         request = self.request
         self.targets = self._resolve()
+        self._known.update(self.targets.tids)
         self.cpu_before = _cpu_seconds()
         self.session = self._stack.enter_context(Session(self.plan, self.capabilities.batch))
         self.session.load()
@@ -181,8 +186,27 @@ class Window:
         self.tables.keep_up(self.session, self.stats)
         _, values = self.session.map("exits").drain()
         self.ended += thread_rows(values)
+        self._find_late_targets()
         for _ in range(min(SNAPSHOTS_A_POLL, len(self._unseen))):
             self._see(self._unseen.pop())
+
+    def _find_late_targets(self) -> None:
+        """What began to match a name or joined the cgroup since the last look."""
+        now, request = time.monotonic_ns(), self.request
+        if not (request.comm or request.cgroup) or now - self._looked < LOOK_AGAIN_NS:
+            return
+        self._looked = now
+        try:
+            found = resolve(comm=request.comm, cgroup=request.cgroup)
+        except TargetError:
+            return  # nothing matches for now
+        fresh = [tid for tid in found.tids if tid not in self._known]
+        self._known.update(fresh)
+        if fresh:
+            self.missed += self.session.track(fresh, now)
+            for tgid in found.tgids:
+                self.watch.add(tgid)
+                self._see(tgid)
 
     def _see(self, tgid: int) -> None:
         if tgid in self.table or tgid == os.getpid():

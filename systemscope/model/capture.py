@@ -70,7 +70,8 @@ class Process:
 class Thread:
     """One thread and how its time in the window splits.
 
-    ``begin`` and ``end`` bound its life inside the window. ``time`` sums to ``end - begin``.
+    ``begin`` and ``end`` bound its life inside the window. ``time`` and ``elsewhere`` sum to
+    ``end - begin``.
     ``waits`` counts the periods spent in each state.
     """
 
@@ -85,6 +86,7 @@ class Thread:
     died: bool = False
     ran: bool = True  # switched in or out, or running, at least once within the window
     preemptions: int = 0
+    elsewhere: int = 0  # ns left out: on CPUs not asked for, or in waits that ended there
 
     @property
     def elapsed(self) -> int:
@@ -94,7 +96,8 @@ class Thread:
     @property
     def accounted(self) -> int:
         """Nanoseconds whose state is known."""
-        return sum(ns for state, ns in self.time.items() if state is not State.UNKNOWN)
+        known = sum(ns for state, ns in self.time.items() if state is not State.UNKNOWN)
+        return known + self.elsewhere
 
 
 class Gap(Enum):

@@ -112,4 +112,4 @@ class ProgramConfig:
     counts: int = 16384  # in each of two tables
     exits: int = 4096
     hash_seed: int = 0x9E3779B97F4A7C15
-    filter_cpus: bool = False
+    cpu_ranges: tuple[tuple[int, int], ...] = ()  # count on these CPUs only (both ends included)

@@ -11,6 +11,7 @@ from enum import IntFlag
 from systemscope.bpfasm.records import Array, Bytes, Record, u32, u64
 
 STATES = 16
+ELSEWHERE = 15  # slot of the time spent on, or waited until, CPUs not asked for
 SHORT_CLASSES = 4  # RUNNABLE, SLEEPING, DISK and one unused: index is state - RUNNABLE
 STACK_SLOTS = 128  # power of two at least the 127 frames the kernel walks
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from systemscope.bpfasm.helpers import Helper
 from systemscope.bpfasm.types import ProgramSpec
-from systemscope.bpfasm.values import All, Any_, Pointer, Value
+from systemscope.bpfasm.values import All, Any_, Condition, Not, Pointer, Value
 from systemscope.model.states import State
 from systemscope.programs.common import Ground
 from systemscope.programs.config import Hook, ProgramConfig, Walk
 from systemscope.programs.hooks import SwitchArguments, attach_type, program_type
 from systemscope.programs.maps import ProfilerMaps
-from systemscope.programs.records import CountFlag, Pending, ThreadFlag
+from systemscope.programs.records import ELSEWHERE, CountFlag, Pending, ThreadFlag
 from systemscope.programs.stacks import StackWalker, tracing_frames
 from systemscope.programs.threads import since_of
 
@@ -51,7 +51,7 @@ def _leave(g: Ground, arguments: SwitchArguments, now: Value, start: Value) -> N
             record.tgid = arguments.prev_tgid()
         with b.block():
             delta = g.elapsed(now, since_of(g, record, start))
-            b.add(record.time[int(State.RUNNING)], delta)
+            _add_running(g, record, delta)
         record.last_ns = now
         record.blocked_ns = 0
         record.switches = record.switches + 1
@@ -62,6 +62,17 @@ def _leave(g: Ground, arguments: SwitchArguments, now: Value, start: Value) -> N
         if g.config.walk is Walk.SWITCH_OUT:
             with b.if_(state != int(State.DEAD)):
                 _walk_now_and_then(g, record, now)
+
+
+def _add_running(g: Ground, record: Pointer, delta: Value) -> None:
+    b = g.b
+    if not g.config.cpu_ranges:
+        b.add(record.time[int(State.RUNNING)], delta)
+        return
+    with b.if_(_cpu_is_chosen(g)):
+        b.add(record.time[int(State.RUNNING)], delta)
+    with b.else_():
+        b.add(record.time[ELSEWHERE], delta)
 
 
 def _classify(g: Ground, arguments: SwitchArguments, record: Pointer) -> Value:
@@ -180,6 +191,17 @@ def _end_wait(g: Ground, record: Pointer, now: Value, start: Value) -> Value:
 
 def _charge_wait(g: Ground, record: Pointer, runnable: Value) -> None:
     b, config = g.b, g.config
+    if config.cpu_ranges:
+        with b.if_(Not(_cpu_is_chosen(g))):
+            _move_elsewhere(g, record, runnable)
+        with b.else_():
+            _charge_chosen(g, record, runnable)
+    else:
+        _charge_chosen(g, record, runnable)
+
+
+def _charge_chosen(g: Ground, record: Pointer, runnable: Value) -> None:
+    b, config = g.b, g.config
     if not config.offcpu or config.walk is Walk.NONE:
         return
     with b.if_((record.flags & int(ThreadFlag.NEW)) != 0):
@@ -193,6 +215,23 @@ def _charge_wait(g: Ground, record: Pointer, runnable: Value) -> None:
             _charge_walked(g, record, runnable)
         else:
             _request_walk(g, record, runnable)
+
+
+def _cpu_is_chosen(g: Ground) -> Condition:
+    """Whether this CPU is one of those asked for."""
+    cpu = g.b.call(Helper.get_smp_processor_id) & 0xFFFFFFFF
+    return Any_(*(All(cpu >= low, cpu <= high) for low, high in g.config.cpu_ranges))
+
+
+def _move_elsewhere(g: Ground, record: Pointer, runnable: Value) -> None:
+    """A wait that ends on another CPU: its time is not of this profile."""
+    b = g.b
+    record.flags = record.flags & ~int(ThreadFlag.NEW) & 0xFFFFFFFF
+    record.weight = 0
+    state = b.let(record.blocked_state)
+    b.add(record.time[state], 0 - record.blocked_ns)
+    b.add(record.time[int(State.RUNNABLE)], 0 - runnable)
+    b.add(record.time[ELSEWHERE], record.blocked_ns + runnable)
 
 
 def _charge_walked(g: Ground, record: Pointer, runnable: Value) -> None:

@@ -150,6 +150,23 @@ class Session:
         how many found no room. Those that are marked stay as they are."""
         return self._mark(tids, ThreadFlag.TRACKED, since)
 
+    def set_states(self, states: dict[int, tuple[int, int]]) -> None:
+        """Tell what blocked threads are doing as the window opens: tid -> (tgid, state).
+
+        Only before the window opens: records are replaced whole.
+        """
+        threads = self.map("threads")
+        for tid, (tgid, state) in states.items():
+            if self.plan.config.storage is Storage.ARRAY and tid >= threads.spec.max_entries:
+                continue
+            record = ThreadRecord.pack(
+                tid=tid, tgid=tgid, state=state, flags=int(ThreadFlag.TRACKED)
+            )
+            try:
+                threads.update(_U32.pack(tid), record)
+            except KernelError:
+                return  # full: the programs count who finds no room
+
     def exclude(self, tids: Iterable[int]) -> None:
         """Never count these threads (our own)."""
         self._mark(tids, ThreadFlag.EXCLUDED)

@@ -20,7 +20,7 @@ from systemscope.collectors.session import Session
 from systemscope.collectors.tables import Tables
 from systemscope.errors import TargetError
 from systemscope.kernel.capabilities import Capabilities, probe
-from systemscope.model import Capture, Mapping
+from systemscope.model import BLOCKED_STATES, Capture, Mapping
 from systemscope.processes import proc
 from systemscope.processes.command import HeldCommand
 from systemscope.processes.files import FileStore
@@ -140,6 +140,14 @@ class Window:
         """Open the window, keep up with it, and note why it ended."""
         session = self.session
         self.seeds = seed(session, self.targets.tids)
+        own = os.getpid()
+        session.set_states(
+            {
+                snapshot.tid: (snapshot.tgid, int(snapshot.state))
+                for snapshot in self.seeds.values()
+                if snapshot.state in BLOCKED_STATES and snapshot.tgid != own
+            }
+        )
         self.wall_start, self.start = time.time(), time.monotonic_ns()
         session.open_window(self.start)
         if self.command is not None:

@@ -51,7 +51,12 @@ def _leave(g: Ground, arguments: SwitchArguments, now: Value, start: Value) -> N
             record.tgid = arguments.prev_tgid()
         with b.block():
             delta = g.elapsed(now, since_of(g, record, start))
-            _add_running(g, record, delta)
+            with b.if_(record.state > int(State.RUNNING)):
+                # Its coming was missed: nothing says how the stretch was spent.
+                b.add(record.time[int(State.UNKNOWN)], delta)
+                g.count("missed_switches")
+            with b.else_():
+                _add_running(g, record, delta)
         record.last_ns = now
         record.blocked_ns = 0
         record.switches = record.switches + 1

@@ -31,6 +31,14 @@ def sched_wakeup(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
             with b.if_(record.tgid == 0):
                 record.tgid = task.tgid
         state = b.let(record.state)
+        with b.if_(state == int(State.RUNNING)):
+            _leave_if_running(g, always=True)
+            # Its leaving was missed: nothing says how the stretch was spent.
+            b.add(record.time[int(State.UNKNOWN)], g.elapsed(now, since_of(g, record, start)))
+            g.count("missed_switches")
+            record.state = int(State.RUNNABLE)
+            record.last_ns = now
+            b.exit(0)
         with b.if_(Any_(state == int(State.UNKNOWN), state > int(State.RUNNABLE))):
             with b.if_(state == int(State.UNKNOWN)):
                 _leave_if_running(g)
@@ -47,11 +55,13 @@ def sched_wakeup(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
     return b.build("sched_wakeup", attach_type(config.hook))
 
 
-def _leave_if_running(g: Ground) -> None:
-    """A wake-up of a thread that is on a CPU changes nothing; without an event of its own yet
-    only the task itself tells."""
+def _leave_if_running(g: Ground, always: bool = False) -> None:
+    """A wake-up of a thread that is on a CPU changes nothing. The task itself tells, to typed
+    programs; the others leave if ``always``."""
     b, layout = g.b, g.config.layout
     if g.config.hook is not Hook.TP_BTF or layout.task_on_cpu < 0:
+        if always:
+            b.exit(0)
         return
     with b.block():
         task = b.load(b.context, 0, 8)

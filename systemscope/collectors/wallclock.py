@@ -31,6 +31,7 @@ from systemscope.processes.targets import Targets, TargetWatch, resolve
 POLL_SECONDS = 0.1
 LOOK_AGAIN_NS = 500_000_000  # how often names and cgroups are matched again
 PROGRESS_SECONDS = 0.5
+ITERATOR_NS, PROC_STACK_NS = 30_000, 250_000  # to learn where one sleeping thread sleeps
 #: Snapshots of processes taken per poll, so that a thousand processes never stall the drain.
 SNAPSHOTS_A_POLL = 32
 
@@ -85,6 +86,7 @@ class Window:
         self._unseen: list[int] = []
         self._known: set[int] = set()
         self._looked = 0
+        self._lead = 0
 
     # -- before
 
@@ -148,6 +150,7 @@ class Window:
                 if snapshot.state in BLOCKED_STATES and snapshot.tgid != own
             }
         )
+        self._lead = self._closing_time()
         self.wall_start, self.start = time.time(), time.monotonic_ns()
         session.open_window(self.start)
         if self.command is not None:
@@ -167,11 +170,18 @@ class Window:
             self._sleep()
         cost.stop()
 
+    def _closing_time(self) -> int:
+        """How long before the window's end the open waits must be looked at, in ns."""
+        stacks_from_proc = self.plan.config.offcpu and not self.plan.wait_iterator
+        per_thread = PROC_STACK_NS if stacks_from_proc else ITERATOR_NS
+        lead = 2_000_000 + per_thread * len(self.seeds)
+        return min(lead, (self.request.duration_ns or 0) // 5)
+
     def _over(self, stop: Callable[[], bool]) -> bool:
         duration = self.request.duration_ns
         if stop():
             self.ended_by = "interrupt"
-        elif duration is not None and time.monotonic_ns() - self.start >= duration:
+        elif duration is not None and time.monotonic_ns() - self.start >= duration - self._lead:
             self.ended_by = "duration"
         elif self.command is not None and self.command.poll() is not None:
             self.ended_by = "exit of the command"
@@ -184,7 +194,7 @@ class Window:
     def _sleep(self) -> None:
         pause = POLL_SECONDS
         if self.request.duration_ns is not None:
-            left = self.request.duration_ns - (time.monotonic_ns() - self.start)
+            left = self.request.duration_ns - self._lead - (time.monotonic_ns() - self.start)
             pause = min(pause, max(left, 0) / 1e9)
         time.sleep(pause)
 
@@ -265,8 +275,11 @@ class Window:
     def _close(self) -> None:
         """Let the window end a moment from now, so that the programs know its end before it
         comes: no event past it is counted, none before it is lost."""
+        planned = 0
+        if self.request.duration_ns is not None and self.ended_by == "duration":
+            planned = self.start + self.request.duration_ns
         for margin in (300_000, 3_000_000, 30_000_000):
-            self.end = time.monotonic_ns() + margin
+            self.end = max(time.monotonic_ns() + margin, planned)
             self.session.close_window(self.start, self.end)
             if time.monotonic_ns() < self.end:
                 break

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from systemscope.bpfasm.helpers import Helper
 from systemscope.bpfasm.types import ProgramSpec, ProgramType
-from systemscope.bpfasm.values import All
+from systemscope.bpfasm.values import All, Value
 from systemscope.model.states import State
 from systemscope.programs.common import Ground
 from systemscope.programs.config import ProgramConfig, Walk
 from systemscope.programs.hooks import attach_type, program_type
 from systemscope.programs.maps import ProfilerMaps
-from systemscope.programs.records import Pending
+from systemscope.programs.records import Pending, ThreadFlag
 from systemscope.programs.stacks import StackWalker, tracing_frames
+from systemscope.programs.threads import since_of
 
 
 def wait_walker(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
@@ -27,13 +28,15 @@ def wait_walker(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
     if not by_kprobe:
         with b.if_((b.load(b.context, 0, 8) & 0xFF) == 0):  # is_switch
             b.exit(0)
+    ids = b.call(Helper.get_current_pid_tgid)
+    with b.block():
+        _repair_missed_coming(g, ids)
     pending = b.lookup_index(maps.pending, 0, Pending)
     with b.if_(b.is_null(pending)):
         b.exit(0)
     with b.if_(pending.active == 0):
         b.exit(0)
     pending.active = 0
-    ids = b.call(Helper.get_current_pid_tgid)
     with b.if_((ids & 0xFFFFFFFF) != pending.tid):
         g.count("walks_failed")
         b.exit(0)
@@ -56,3 +59,20 @@ def wait_walker(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
     if by_kprobe:
         return b.build()
     return b.build("sched_exit_tp", attach_type(config.hook))
+
+
+def _repair_missed_coming(g: Ground, ids: Value) -> None:
+    """Whoever is here runs: a record that says otherwise missed its sched_switch (the kernel drops
+    programs that recur, and some keep them from running on behalf of protected processes)."""
+    b = g.b
+    record = g.thread(ids & 0xFFFFFFFF)
+    with b.if_(b.not_null(record)), b.if_(record.state > int(State.RUNNING)):
+        now, control = g.now_in_window()
+        since = since_of(g, record, b.let(control.start))
+        state = b.let(record.state)
+        b.add(record.time[state], g.elapsed(now, since))
+        b.add(record.waits[state], 1)
+        record.flags = record.flags & ~int(ThreadFlag.NEW) & 0xFFFFFFFF
+        record.state = int(State.RUNNING)
+        record.last_ns = now
+        g.count("missed_switches")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from systemscope.bpfasm.insn import Insn
-from systemscope.bpfasm.isa import BYTES_OF_SIZE, MAX_STACK, Alu, Class, Mode, Size, level_of
+from systemscope.bpfasm.isa import BYTES_OF_SIZE, CLASSES, MAX_STACK, Alu, Class, Mode, level_of
 
+_BYTES = {int(size): count for size, count in BYTES_OF_SIZE.items()}
 _SHIFTS = frozenset({Alu.LSH, Alu.RSH, Alu.ARSH})
 
 
@@ -18,7 +19,7 @@ def problem_of(insn: Insn, isa: int) -> str:
         return f"the instruction needs ISA v{needed}, the program is for v{isa}"
     if 10 in insn.writes():
         return "r10, the frame pointer, cannot be written"
-    kind = Class(insn.opcode & 7)
+    kind = CLASSES[insn.opcode & 7]
     if kind in (Class.ALU, Class.ALU64):
         return _arithmetic(insn, 64 if kind is Class.ALU64 else 32)
     if kind in (Class.LDX, Class.ST, Class.STX):
@@ -38,7 +39,7 @@ def _arithmetic(insn: Insn, width: int) -> str:
 
 
 def _memory(insn: Insn, kind: Class) -> str:
-    size = BYTES_OF_SIZE[Size(insn.opcode & 0x18)]
+    size = _BYTES[insn.opcode & 0x18]
     base = insn.src if kind is Class.LDX else insn.dst
     offset, value = insn.offset, insn.immediate
     if base == 10 and not (-MAX_STACK <= offset and offset + size <= 0):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Optional
 
 from systemscope.bpfasm.errors import AssemblyError
 from systemscope.bpfasm.insn import Insn
@@ -76,16 +77,21 @@ def check_registers(
     for argument in range(1, arguments + 1):
         entry |= 1 << argument
     state: dict[int, int] = {0: entry}
+    effects: list[Optional[tuple[int, int, int]]] = [None] * len(insns)
     todo = [0]
     while todo:
         index = todo.pop()
         insn = insns[index]
         have = state[index]
-        called = 0 if insn.wide else callees.get(insn.function, 0)
-        for register in insn.reads() | set(range(1, called + 1)):
-            if not have >> register & 1:
-                raise insn.fail(f"r{register} is read before it is set")
-        after = have & ~_mask(insn.clobbers()) | _mask(insn.writes())
+        called = 0 if insn.wide or not insn.function else callees.get(insn.function, 0)
+        effect = effects[index]
+        if effect is None:
+            effect = effects[index] = _effect(insn, called)
+        reads, keeps, writes = effect
+        if reads & ~have:
+            missing = (reads & ~have).bit_length() - 1
+            raise insn.fail(f"r{missing} is read before it is set")
+        after = have & keeps | writes
         for following in successors(insns, labels, index):
             if following >= len(insns):
                 raise insn.fail(f"control falls off the end of function '{name}'")
@@ -94,6 +100,12 @@ def check_registers(
             if merged != known:
                 state[following] = merged
                 todo.append(following)
+
+
+def _effect(insn: Insn, called: int) -> tuple[int, int, int]:
+    """Masks of the registers it reads, leaves alone and sets."""
+    reads = _mask(insn.reads()) | (1 << called + 1) - 2
+    return reads, ~_mask(insn.clobbers()), _mask(insn.writes())
 
 
 def _mask(registers: set[int]) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from systemscope.bpfasm.errors import AssemblyError
-from systemscope.bpfasm.isa import Alu, Class, Jmp, Mode, Pseudo
+from systemscope.bpfasm.isa import CLASSES, Alu, Class, Jmp, Mode, Pseudo
 from systemscope.bpfasm.source import Location
 from systemscope.bpfasm.types import MapSpec, RelocKind
 
@@ -79,7 +79,7 @@ class Insn:
 
     def reads(self) -> set[int]:
         """Registers whose value it needs (a call's arguments are not known here)."""
-        kind, high = Class(self.opcode & 7), self.opcode & 0xF0
+        kind, high = CLASSES[self.opcode & 7], self.opcode & 0xF0
         by_register = bool(self.opcode & 8)
         if kind in (Class.ALU, Class.ALU64):
             if high == Alu.END or high == Alu.NEG:
@@ -104,7 +104,7 @@ class Insn:
 
     def writes(self) -> set[int]:
         """Registers that hold a value of its making afterwards."""
-        kind, high = Class(self.opcode & 7), self.opcode & 0xF0
+        kind, high = CLASSES[self.opcode & 7], self.opcode & 0xF0
         if kind in (Class.ALU, Class.ALU64, Class.LDX):
             return {self.dst}
         if kind is Class.LD:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
+from functools import lru_cache
 from typing import NamedTuple
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -25,7 +26,12 @@ class Location(NamedTuple):
     @property
     def text(self) -> str:
         """The source line, stripped; empty where the source is not at hand."""
-        return linecache.getline(self.path, self.line).strip()
+        return _text(self.path, self.line)
+
+
+@lru_cache(maxsize=4096)
+def _text(path: str, line: int) -> str:
+    return linecache.getline(path, line).strip()
 
 
 def here() -> Location:
@@ -33,7 +39,14 @@ def here() -> Location:
     frame = sys._getframe(1)
     while True:
         path = frame.f_code.co_filename
-        inside = path.startswith(_HERE) or path.endswith("contextlib.py")
+        inside = _inside.get(path)
+        if inside is None:
+            inside = path.startswith(_HERE) or path.endswith("contextlib.py")
+            _inside[path] = inside
         if not inside or frame.f_back is None:
             return Location(path, frame.f_lineno)
         frame = frame.f_back
+
+
+#: Whether a source file belongs to the assembler, by path.
+_inside: dict[str, bool] = {}

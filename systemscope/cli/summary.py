@@ -23,6 +23,9 @@ _LOSS_WORDS = {
     "stack_collisions": "stacks lost to equal hashes",
     "updates_refused": "table updates refused by the kernel",
     "sideband_lost": "fork, exec and mapping records lost, some names may be missing",
+    "processes_forgotten": "processes there was no room for, their names are missing",
+    "mappings_dropped": "mappings there was no room for, some names are missing",
+    "files_not_pinned": "files not kept open, names of ended processes may be missing",
     "recursion_missed": "program runs skipped by the kernel as recursive",
     "switches_missed": "context switches not seen",
     "clock_backwards": "times the clock ran backwards between CPUs",
@@ -45,7 +48,10 @@ def summary(
     """
     rows = [("window", _window(capture)), ("threads", _threads(capture.threads))]
     rows += [("", text) for text in _hidden(hidden)]
-    rows += _by_state(capture.threads)
+    rows += [("thread time", _by_state(capture.threads))]
+    elsewhere = sum(thread.elsewhere for thread in capture.threads)
+    if elsewhere:
+        rows.append(("", f"{seconds(elsewhere)} on CPUs not asked for are left out"))
     rows += [("accounted", _accounted(capture.threads))]
     if capture.event:
         event = f" ({capture.event}, {capture.frequency} Hz)"
@@ -121,7 +127,7 @@ def _hidden(hidden: Hidden) -> list[str]:
     return texts
 
 
-def _by_state(threads: Iterable[Thread]) -> list[tuple[str, str]]:
+def _by_state(threads: Iterable[Thread]) -> str:
     totals: dict[State, int] = {}
     for thread in threads:
         for state, time in thread.time.items():
@@ -129,7 +135,7 @@ def _by_state(threads: Iterable[Thread]) -> list[tuple[str, str]]:
     whole = sum(totals.values())
     ordered = sorted(totals.items(), key=lambda item: -item[1])
     parts = [f"{state_name(state)} {percent(time, whole)}" for state, time in ordered if time]
-    return [("thread time", f"{seconds(whole)}: {', '.join(parts) or 'none'}")]
+    return f"{seconds(whole)}: {', '.join(parts) or 'none'}"
 
 
 def _accounted(threads: Sequence[Thread]) -> str:

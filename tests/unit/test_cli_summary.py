@@ -40,6 +40,13 @@ def test_every_loss_has_words_and_only_losses_show() -> None:
     assert losses(Losses(resolved_frames=5)) == []
 
 
+def test_time_on_other_cpus_is_told() -> None:
+    of = capture()
+    of.threads[0].elsewhere = SECOND // 2
+    assert "500 ms on CPUs not asked for are left out" in text(of)
+    assert "left out" not in text(capture())
+
+
 def test_losses_stand_one_to_a_line() -> None:
     of = capture()
     of.losses = Losses(walks_failed=3, sideband_lost=2)

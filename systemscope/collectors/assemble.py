@@ -33,6 +33,7 @@ def assemble(capture: Capture, window: Window) -> None:
     capture.stacks = stacks.stacks
     capture.threads = [life.thread for life in lives.all]
     capture.processes = _processes(window, lives.all)
+    _name_the_nameless(capture)
     losses.unaccounted_ns = sum(abs(t.elapsed - t.accounted) for t in capture.threads)
 
 
@@ -54,6 +55,15 @@ def _processes(window: Window, lives: list[Life]) -> dict[int, Process]:
             processes[tgid].kernel = True
     wanted = {life.thread.tgid for life in lives}
     return {tgid: process for tgid, process in processes.items() if tgid in wanted}
+
+
+def _name_the_nameless(capture: Capture) -> None:
+    """Threads that neither a snapshot nor their exit named: /proc, else their process, knows."""
+    for thread in capture.threads:
+        if not thread.comm and not thread.died:
+            thread.comm = proc.comm(thread.tid)
+        if not thread.comm:
+            thread.comm = capture.processes[thread.tgid].comm
 
 
 def _count_losses(capture: Capture, window: Window) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from systemscope.bpfasm.builder import NOEXIST, Builder
 from systemscope.bpfasm.helpers import Helper
 from systemscope.bpfasm.types import MapSpec, ProgramType
-from systemscope.bpfasm.values import Expr, ExprLike, Pointer, Value, as_expr
+from systemscope.bpfasm.values import All, Expr, ExprLike, Pointer, Value, as_expr
 from systemscope.programs.config import ProgramConfig, Storage
 from systemscope.programs.maps import ProfilerMaps
 from systemscope.programs.records import (
@@ -23,6 +23,11 @@ from systemscope.programs.records import (
 )
 
 GENERATION_SHIFT = 16
+
+#: How a map refuses a new key: no room, somebody else was quicker, and (to a program in NMI context
+#: that hit an update of the same bucket) EBUSY since 5.11 (20b6cc34ea74), EDEADLK and ETIMEDOUT
+#: since buckets have resilient locks (6.15).
+E2BIG, EEXIST = -7, -17
 
 
 class Ground:
@@ -100,7 +105,7 @@ class Ground:
             slot = b.stack(TidKey)
             slot.tid = tid
             refused = b.update(self.maps.threads, b.address(slot), blank, NOEXIST)
-            with b.if_(refused == -7):  # E2BIG
+            with b.if_(refused == E2BIG):
                 self.count("threads_full")
 
     def drop_left_behind(self, tid: Expr, now: Expr) -> None:
@@ -185,9 +190,9 @@ class Ground:
             refused = b.update(table, b.address(key), b.address(fresh), NOEXIST)
             with b.if_(refused == 0):
                 self.count("new_counts")
-            with b.if_(refused == -7):  # E2BIG
+            with b.if_(refused == E2BIG):
                 self.count("counts_full")
-            with b.if_(refused == -16):  # EBUSY: another update of the bucket, in NMI
+            with b.if_(All(refused != 0, refused != E2BIG, refused != EEXIST)):
                 self.count("refused")
             b.set(base, b.call(Helper.map_lookup_elem, table, b.address(key)))
         with b.if_(b.not_null(value)):

@@ -61,10 +61,8 @@ class ThreadRecord(Record):
     generation: u32  # CLOCK_MONOTONIC >> 16 of birth or last exec; 0 before the window
     switches: u32
     preemptions: u32
-    skip: u32  # waits to go until the next walk at switch-out
-    stride: u32
+    stride: u32  # one wait in so many is walked at switch-out
     weight: u32  # of the wait under way: 0 not walked, 1 exact, more: stands for as many
-    padding: u32
     time: Array = Array(u64, 16)
     waits: Array = Array(u32, 16)
     short: Array = Array(u32, 4)  # ns of short waits not charged yet, by class
@@ -75,7 +73,7 @@ class ThreadRecord(Record):
 class ThreadWords(Record):
     """A ThreadRecord as words, for copying."""
 
-    words: Array = Array(u64, 43)
+    words: Array = Array(u64, 42)
 
 
 class CommWords(Record):

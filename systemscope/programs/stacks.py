@@ -11,13 +11,12 @@ from __future__ import annotations
 from systemscope.bpfasm.builder import NOEXIST
 from systemscope.bpfasm.helpers import Helper
 from systemscope.bpfasm.types import MapSpec
-from systemscope.bpfasm.values import Expr, Pointer, Value
-from systemscope.programs.common import Ground
+from systemscope.bpfasm.values import All, Expr, Pointer, Value
+from systemscope.programs.common import E2BIG, EEXIST, Ground
 from systemscope.programs.config import Hook, StackTable
 from systemscope.programs.records import StackRecord
 
 USER_STACK = 1 << 8  # BPF_F_USER_STACK
-_EEXIST, _EFAULT = -17, -14
 #: Addresses hashed at a step. The kernel zeroes what a walk leaves of the buffer
 #: (kernel/bpf/stackmap.c, __bpf_get_stack), so the tail of the last chunk is always the same, and
 #: the verifier follows an eighth of the branches.
@@ -101,10 +100,10 @@ class StackWalker:
             refused = b.update(self.g.maps.stacks, b.address(key), b.address(record), NOEXIST)
             with b.if_(refused == 0):
                 self.g.count("new_stacks")
-            with b.if_(refused == -7):  # E2BIG
+            with b.if_(refused == E2BIG):
                 self.g.count("stacks_full")
                 b.set(result, 0)
-            with b.if_(refused == -16):  # EBUSY in NMI context
+            with b.if_(All(refused != 0, refused != E2BIG, refused != EEXIST)):
                 self.g.count("refused")
                 b.set(result, 0)
 
@@ -114,6 +113,6 @@ class StackWalker:
         result = b.let(number + 1)
         with b.if_(number < 0):
             b.set(result, 0)
-            with b.if_(number == _EEXIST):
+            with b.if_(number == EEXIST):
                 self.g.count("collisions")
         return result

@@ -51,13 +51,15 @@ def _leave(g: Ground, arguments: SwitchArguments, now: Value, start: Value) -> N
             record.tgid = arguments.prev_tgid()
         with b.block():
             delta = g.elapsed(now, since_of(g, record, start))
-            with b.if_(record.state > int(State.RUNNING)):
-                # Its coming was missed: nothing says how the stretch was spent.
+            with b.if_(All(record.state > int(State.RUNNING), record.last_ns != 0)):
+                # Its coming was missed: nothing says how the stretch was spent. (Before the first
+                # event the state is the seed's, which may be older than the window.)
                 b.add(record.time[int(State.UNKNOWN)], delta)
                 g.count("missed_switches")
             with b.else_():
                 _add_running(g, record, delta)
         record.last_ns = now
+        record.flags = record.flags & ~int(ThreadFlag.NEW) & 0xFFFFFFFF
         record.blocked_ns = 0
         record.switches = record.switches + 1
         state = _classify(g, arguments, record)
@@ -122,15 +124,22 @@ def _classify_rare(g: Ground, raw: Value, state: Value, record: Pointer) -> None
 
 
 def _walk_now_and_then(g: Ground, record: Pointer, now: Value) -> None:
-    """Walk one wait in ``stride``, chosen at random by count (a choice by time would favour waits
-    that follow long ones), and steer the stride to a bounded number of walks a second."""
+    """Walk one wait in ``stride`` (a power of two) and steer the stride to a bounded number of
+    walks a second.
+
+    Each wait is chosen by a throw of its own. Its weight, the inverse of its chance, is fixed
+    before the throw: so the expected charge of every single wait is its length, however the stride
+    follows what came before. (Counted gaps between walks would not do: once the stride depends on
+    the pattern of the waits, so does the chance of the wait right after a walk.)
+    """
     b = g.b
     record.weight = 0
-    with b.if_(record.skip > 1):
-        record.skip = record.skip - 1
-    with b.else_():
-        with b.if_(record.stride == 0):
-            record.stride = 1
+    with b.if_(record.stride == 0):
+        record.stride = 1
+    chosen = b.let(0)
+    with b.if_(record.stride > 1):
+        b.set(chosen, b.call(Helper.get_prandom_u32) & (record.stride - 1))
+    with b.if_(chosen == 0):
         record.weight = record.stride
         with b.block():
             pause = b.let(now - record.walked_ns)
@@ -139,11 +148,6 @@ def _walk_now_and_then(g: Ground, record: Pointer, now: Value) -> None:
             with b.if_(All(pause > WALK_INTERVAL_HIGH_NS, record.stride > 1)):
                 record.stride = record.stride >> 1
             record.walked_ns = now
-        with b.if_(record.stride > 1):
-            chance = b.call(Helper.get_prandom_u32)
-            record.skip = 1 + (chance & 0xFFFFFFFF) % (record.stride * 2 - 1)
-        with b.else_():
-            record.skip = 1
         walker = StackWalker(g, g.maps.walker_stack, tracing_frames(g.config.hook))
         with b.block():
             record.kernel_stack = walker.kernel(b.context)
@@ -175,7 +179,7 @@ def _end_wait(g: Ground, record: Pointer, now: Value, start: Value) -> Value:
     delta = g.elapsed(now, since_of(g, record, start))
     state = b.let(record.state)
     runnable = b.let(0)
-    with b.if_(state == int(State.UNKNOWN)):
+    with b.if_(Any_(state == int(State.UNKNOWN), record.last_ns == 0)):
         # No wake-up was seen: it has waited for a CPU since the window began.
         b.set(state, int(State.RUNNABLE))
     with b.if_(state == int(State.RUNNABLE)):
@@ -184,6 +188,7 @@ def _end_wait(g: Ground, record: Pointer, now: Value, start: Value) -> Value:
         with b.if_(state == int(State.RUNNING)):
             # Its leaving was missed: nothing says how the stretch was spent.
             b.set(state, int(State.UNKNOWN))
+            record.blocked_ns = 0
             g.count("missed_switches")
         with b.else_():
             # Its wake-up was missed: all of the stretch counts as blocked.
@@ -209,7 +214,7 @@ def _charge_chosen(g: Ground, record: Pointer, runnable: Value) -> None:
     b, config = g.b, g.config
     if not config.offcpu or config.walk is Walk.NONE:
         return
-    with b.if_((record.flags & int(ThreadFlag.NEW)) != 0):
+    with b.if_(All((record.flags & int(ThreadFlag.NEW)) != 0, record.blocked_ns == 0)):
         record.flags = record.flags & ~int(ThreadFlag.NEW) & 0xFFFFFFFF
         with b.block():
             key = g.count_key(record.tid, record.generation, int(State.RUNNABLE))
@@ -225,7 +230,10 @@ def _charge_chosen(g: Ground, record: Pointer, runnable: Value) -> None:
 def _cpu_is_chosen(g: Ground) -> Condition:
     """Whether this CPU is one of those asked for."""
     cpu = g.b.call(Helper.get_smp_processor_id) & 0xFFFFFFFF
-    return Any_(*(All(cpu >= low, cpu <= high) for low, high in g.config.cpu_ranges))
+    ranges = []
+    for low, high in g.config.cpu_ranges:
+        ranges.append(All(cpu >= low, cpu <= high) if low else cpu <= high)
+    return Any_(*ranges)
 
 
 def _move_elsewhere(g: Ground, record: Pointer, runnable: Value) -> None:
@@ -243,6 +251,8 @@ def _charge_walked(g: Ground, record: Pointer, runnable: Value) -> None:
     """The stack was taken at switch-out (or was not: user space then spreads the walked ones)."""
     b = g.b
     weight = b.let(record.weight)
+    with b.if_(record.switches == 0):
+        b.set(weight, 1)  # it waits since before the window: for itself alone, without a stack
     with b.if_(weight != 0):
         flags = b.let(0)
         with b.if_(weight > 1):

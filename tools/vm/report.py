@@ -49,7 +49,9 @@ def exit_status(outcomes: Sequence[Outcome]) -> int:
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """A row for each kernel and way: how it was followed, how exact it was."""
-    rows = [("kernel", "case", "hook", "walk", "stacks", "identity", "samples", "")]
+    rows: list[tuple[str, ...]] = [
+        ("kernel", "case", "hook", "walk", "stacks", "identity", "samples", "")
+    ]
     for outcome in outcomes:
         if not outcome.cases:
             rows.append((outcome.name, *("",) * 6, outcome.result.value))

@@ -10,7 +10,7 @@ from systemscope.collectors.lives import Life, Lives
 from systemscope.collectors.readout import CountRow, StackReader
 from systemscope.collectors.seed import ThreadSnapshot
 from systemscope.model import Entry, Gap, Losses, Stack, State
-from systemscope.programs.records import CountFlag
+from systemscope.programs.records import CLASS_SHIFT, CountFlag
 
 
 class StackList:
@@ -64,6 +64,17 @@ class _Charges:
     samples: list[CountRow] = field(default_factory=list)
     exact: dict[State, list[CountRow]] = field(default_factory=lambda: defaultdict(list))
     estimated: dict[State, list[CountRow]] = field(default_factory=lambda: defaultdict(list))
+    not_walked: dict[State, list[CountRow]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, row: CountRow, state: State) -> None:
+        if state is State.RUNNING:
+            self.samples.append(row)
+        elif row.flags & CountFlag.NOT_WALKED:
+            self.not_walked[state].append(row)
+        elif row.flags & CountFlag.ESTIMATED:
+            self.estimated[state].append(row)
+        else:
+            self.exact[state].append(row)
 
 
 @dataclass(frozen=True)
@@ -86,18 +97,17 @@ def build_entries(
         if index is None:
             losses.threads_table_full += row.count
             continue
-        charge = charges[index]
-        if row.state == State.RUNNING:
-            charge.samples.append(row)
-        else:
-            estimated = row.flags & CountFlag.ESTIMATED
-            group = charge.estimated if estimated else charge.exact
-            group[_blocked_kind(State(row.state), lives.all[index])].append(row)
+        charges[index].add(row, _blocked_kind(State(row.state), lives.all[index]))
     entries: list[Entry] = []
     for index, life in enumerate(lives.all):
         maker = _Maker(index, life, charges[index], stacks, lives, options)
         entries += maker.entries()
     return entries
+
+
+def _class_of(row: CountRow) -> int:
+    """The class of lengths of an estimated charge."""
+    return row.flags >> CLASS_SHIFT
 
 
 def _blocked_kind(state: State, life: Life) -> State:
@@ -160,14 +170,36 @@ class _Maker:
             self._charge(state, row, nanoseconds)
         left -= sum(amounts)
         left -= self._open(state, left)
-        estimated = self.charges.estimated.get(state, [])
-        if estimated and left:
-            shares = share(left, [row.nanoseconds for row in estimated])
-            for row, nanoseconds in zip(estimated, shares):
-                self._charge(state, row, nanoseconds)
+        left -= self._classes(state, left)
+        shortest = [row for row in self.charges.estimated.get(state, []) if not _class_of(row)]
+        if shortest and left:
+            self._spread(state, left, shortest)
             left = 0
         if left > 0:
             self._rest(state, left)
+
+    def _classes(self, state: State, left: int) -> int:
+        """Give what each class of lengths waited without a walk to its walked waits, or to those of
+        the class next to it; without any it has no stack."""
+        groups: dict[int, list[CountRow]] = defaultdict(list)
+        for row in self.charges.estimated.get(state, []):
+            if _class_of(row):
+                groups[_class_of(row)].append(row)
+        rows = self.charges.not_walked.get(state, [])
+        amounts = [row.nanoseconds for row in rows]
+        if sum(amounts) > left:
+            amounts = share(left, amounts)
+        for row, amount in zip(rows, amounts):
+            if groups:
+                nearest = min(groups, key=lambda number: abs(number - _class_of(row)))
+                self._spread(state, amount, groups[nearest])
+            elif amount:
+                self._gap(state, amount, row.count, Gap.NO_STACK)
+        return sum(amounts)
+
+    def _spread(self, state: State, total: int, rows: Sequence[CountRow]) -> None:
+        for row, nanoseconds in zip(rows, share(total, [row.nanoseconds for row in rows])):
+            self._charge(state, row, nanoseconds)
 
     def _open(self, state: State, left: int) -> int:
         """Charge the wait under way to the stack it was found with."""

@@ -86,6 +86,8 @@ def build_lives(
     at the start and the end; ``sampled`` the tids some sample found running."""
     lives = Lives(start, end)
     for row in rows:
+        if _is_ghost(row, last.get(row.tid)):
+            continue
         lives.add(_life(row, start, end, seeds.get(row.tid), last.get(row.tid), row.tid in sampled))
     return lives
 
@@ -124,7 +126,15 @@ def _life(
     life = Life(thread, _short(row), kernel_thread=kernel_thread)
     if not died:
         _close(life, row, seed, snapshot, sampled)
+    elif finish > row.last_ns:  # its last switch was missed
+        thread.time[State.UNKNOWN] = thread.time.get(State.UNKNOWN, 0) + finish - row.last_ns
     return life
+
+
+def _is_ghost(row: ThreadRow, last: Optional[ThreadSnapshot]) -> bool:
+    """A target that ended between its listing and the window's start: no event, no such thread."""
+    silent = not (row.last_ns or row.ended_ns)
+    return silent and (last is None or last.state is State.DEAD)
 
 
 def _comm(
@@ -146,9 +156,13 @@ def _name_unknown_block(
     """A wait that began before the window was counted as BLOCKED: the seed knows its kind."""
     if seed is None or State.BLOCKED not in time:
         return
-    kind = seed.state if seed.state in BLOCKED_STATES else State.SLEEPING
+    kind = _kind_of(seed)
     time[kind] = time.get(kind, 0) + time.pop(State.BLOCKED)
     waits[kind] = waits.get(kind, 0) + waits.pop(State.BLOCKED, 0)
+
+
+def _kind_of(seed: ThreadSnapshot) -> State:
+    return seed.state if seed.state in BLOCKED_STATES else State.SLEEPING
 
 
 def _close(
@@ -163,11 +177,10 @@ def _close(
     since = row.last_ns or thread.begin
     rest = max(0, thread.end - since)
     state = State(row.state) if row.state < len(State) else State.BLOCKED
-    if state is State.UNKNOWN:
+    if state is State.UNKNOWN or not row.last_ns:
+        # Without an event in the window: the record's state is the seed's, perhaps older than it.
         state = _never_switched(snapshot or seed, sampled)
         thread.ran = state is State.RUNNING
-    if state is State.BLOCKED and seed is not None and not row.last_ns:
-        state = seed.state
     same = snapshot if snapshot is not None and snapshot.switches == row.switches else None
     if state is State.RUNNING and row.last_ns and same and same.state in BLOCKED_STATES:
         state = State.UNKNOWN  # it sleeps, and was not seen to leave its CPU
@@ -177,6 +190,8 @@ def _close(
     thread.waits[state] = thread.waits.get(state, 0) + 1
     if state is State.RUNNABLE:
         blocked_state = State(row.blocked_state) if row.blocked_ns else State.BLOCKED
+        if blocked_state is State.BLOCKED and seed is not None:
+            blocked_state = _kind_of(seed)
         life.open = OpenWait(blocked_state, row.blocked_ns, rest, same)
     else:
         life.open = OpenWait(state, rest, 0, same)

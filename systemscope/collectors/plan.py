@@ -25,9 +25,9 @@ from systemscope.programs.config import (
 )
 from systemscope.programs.maps import ProfilerMaps, profiler_maps
 
-#: Up to this pid_max an array by tid (336 bytes each) costs less than it saves.
+#: Up to this pid_max an array by tid (344 bytes each) costs less than it saves.
 ARRAY_PID_MAX = 32768
-#: Entries of the hash of threads: 336 bytes and some 64 of overhead each.
+#: Entries of the hash of threads: 344 bytes and some 64 of overhead each.
 HASH_THREADS = 16384
 TARGET_THREADS = 8192
 

@@ -115,10 +115,19 @@ class Ground:
         with b.if_(b.not_null(left)):
             with b.if_(left.last_ns != 0):
                 self.retire(left, now)
-            with b.else_(), b.block():
-                slot = b.stack(TidKey)
-                slot.tid = tid
-                b.delete(self.maps.threads, b.address(slot))
+            with b.else_():
+                self.discard(left, tid)
+
+    def discard(self, record: Pointer, tid: Expr) -> None:
+        """Drop a record that says nothing."""
+        b = self.b
+        if self.config.storage is Storage.ARRAY:
+            self.clear(record)
+            return
+        with b.block():
+            slot = b.stack(TidKey)
+            slot.tid = tid
+            b.delete(self.maps.threads, b.address(slot))
 
     def retire(self, record: Pointer, now: Expr) -> None:
         """The thread has ended: its record goes to the table of the ended ones."""

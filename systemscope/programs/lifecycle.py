@@ -129,8 +129,11 @@ def _take_over(g: Ground, old: Value, tid: Value, tgid: Expr, now: Value, start:
     record = g.thread(old)
     with b.if_(b.not_null(record)), b.if_((record.flags & int(ThreadFlag.TRACKED)) != 0):
         with b.block():
-            delta = g.elapsed(now, since_of(g, record, start))
-            b.add(record.time[int(State.RUNNING)], delta)
+            since = since_of(g, record, start)
+            if g.config.every_thread:
+                _move_early(g, record, tid, since)
+            b.add(record.time[int(State.RUNNING)], g.elapsed(now, since))
+        record.last_ns = now
         _keep_comm(g, record)
         flags = b.let(int(ThreadFlag.TRACKED), spill=True)
         group = b.let(tgid, spill=True)
@@ -139,3 +142,18 @@ def _take_over(g: Ground, old: Value, tid: Value, tgid: Expr, now: Value, start:
         fresh = g.thread(tid)
         with b.if_(b.not_null(fresh)):
             fresh.state = int(State.RUNNING)
+
+
+def _move_early(g: Ground, record: Pointer, tid: Value, since: Value) -> None:
+    """Before the event the thread switches under its new tid already: what it waited then lies in a
+    record made for that, which holds the window's start for its beginning. Its waits move to the
+    thread's own record, the rest goes."""
+    b = g.b
+    early = g.thread(tid)
+    with b.if_(b.not_null(early)), b.if_((early.flags & int(ThreadFlag.EXITING)) == 0):
+        waited = b.let(0)
+        for state in range(int(State.RUNNABLE), int(State.DEAD)):
+            b.add(record.time[state], early.time[state])
+            b.set(waited, waited + early.time[state])
+        b.set(since, since + waited)
+        g.discard(early, tid)

@@ -26,10 +26,16 @@ class ThreadFlag(IntFlag):
 
 
 class CountFlag(IntFlag):
-    """Bits of ``CountKey.flags``."""
+    """Bits of ``CountKey.flags``. From ``CLASS_SHIFT`` on: the class of lengths that an estimated
+    charge stands for, 0 for waits shorter than ``CLASS_BOUNDS[0]``."""
 
     NEW_THREAD = 1  # the wait for the first CPU
     ESTIMATED = 2  # weighted: stands for waits that were not walked
+    NOT_WALKED = 4  # those waits themselves, which carry no stack; class 0 is not charged
+
+
+CLASS_SHIFT = 8
+CLASS_BOUNDS = (32_000, 128_000, 512_000, 2_000_000, 8_000_000, 32_000_000)  # ns
 
 
 class Control(Record):
@@ -63,6 +69,8 @@ class ThreadRecord(Record):
     preemptions: u32
     stride: u32  # one wait in so many is walked at switch-out
     weight: u32  # of the wait under way: 0 not walked, 1 exact, more: stands for as many
+    walk_ns: u32  # what the walk at switch-out took: the wait was longer by it
+    padding: u32
     time: Array = Array(u64, 16)
     waits: Array = Array(u32, 16)
     short: Array = Array(u32, 4)  # ns of short waits not charged yet, by class
@@ -73,7 +81,7 @@ class ThreadRecord(Record):
 class ThreadWords(Record):
     """A ThreadRecord as words, for copying."""
 
-    words: Array = Array(u64, 42)
+    words: Array = Array(u64, 43)
 
 
 class CommWords(Record):

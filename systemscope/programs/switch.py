@@ -14,12 +14,19 @@ from systemscope.programs.common import Ground
 from systemscope.programs.config import Hook, ProgramConfig, Walk
 from systemscope.programs.hooks import SwitchArguments, attach_type, program_type
 from systemscope.programs.maps import ProfilerMaps
-from systemscope.programs.records import ELSEWHERE, CountFlag, Pending, ThreadFlag
+from systemscope.programs.records import (
+    CLASS_BOUNDS,
+    CLASS_SHIFT,
+    ELSEWHERE,
+    CountFlag,
+    Pending,
+    ThreadFlag,
+)
 from systemscope.programs.stacks import StackWalker, tracing_frames
 from systemscope.programs.threads import since_of
 
-WALK_INTERVAL_LOW_NS = 500_000  # switch-out walks of one thread come no closer on average
-WALK_INTERVAL_HIGH_NS = 2_000_000
+WALK_INTERVAL_LOW_NS = 250_000  # switch-out walks of one thread come no closer on average
+WALK_INTERVAL_HIGH_NS = 1_000_000
 STRIDE_MAX = 4096
 _TASK_BITS = 0xFF  # 6.1 added TASK_FREEZABLE 0x2000: never compare prev_state for equality
 _NOLOAD = 0x400  # TASK_NOLOAD: with TASK_UNINTERRUPTIBLE it is TASK_IDLE
@@ -153,6 +160,7 @@ def _walk_now_and_then(g: Ground, record: Pointer, now: Value) -> None:
             record.kernel_stack = walker.kernel(b.context)
         with b.block():
             record.user_stack = walker.user(b.context)
+        record.walk_ns = b.call(Helper.ktime_get_ns) - now
         g.count("walks")
 
 
@@ -250,24 +258,68 @@ def _move_elsewhere(g: Ground, record: Pointer, runnable: Value) -> None:
 def _charge_walked(g: Ground, record: Pointer, runnable: Value) -> None:
     """The stack was taken at switch-out (or was not: user space then spreads the walked ones)."""
     b = g.b
-    weight = b.let(record.weight)
+    weight = b.let(record.weight, spill=True)
     with b.if_(record.switches == 0):
         b.set(weight, 1)  # it waits since before the window: for itself alone, without a stack
-    with b.if_(weight != 0):
-        flags = b.let(0)
-        with b.if_(weight > 1):
-            b.set(flags, int(CountFlag.ESTIMATED))
-        for state, amount in (
-            (record.blocked_state, record.blocked_ns),
-            (int(State.RUNNABLE), runnable),
-        ):
-            with b.if_(amount != 0):
-                key = g.count_key(record.tid, record.generation, state)
-                key.kernel = record.kernel_stack
-                key.user = record.user_stack
-                key.flags = flags
-                g.charge(key, amount * weight, weight)
-        record.weight = 0
+    walk = b.let(0, spill=True)
+    with b.if_(weight > 1):
+        b.set(walk, record.walk_ns)
+    for state, waited in (
+        (record.blocked_state, record.blocked_ns),
+        (int(State.RUNNABLE), runnable),
+    ):
+        with b.if_(waited != 0):
+            amount = b.let(waited, spill=True)
+            key = g.count_key(record.tid, record.generation, state)
+            with b.if_(weight == 1):
+                _with_stacks(key, record)
+                g.charge(key, amount)
+            with b.else_():
+                _charge_class(g, key, record, amount, weight, walk)
+    record.weight = 0
+
+
+def _with_stacks(key: Pointer, record: Pointer) -> None:
+    key.kernel = record.kernel_stack
+    key.user = record.user_stack
+
+
+def _charge_class(
+    g: Ground, key: Pointer, record: Pointer, amount: Value, weight: Value, walk: Value
+) -> None:
+    """A wait chosen among many stands for those of its class of lengths.
+
+    What a class that is not the shortest waited without a walk is added up: user space gives just
+    that to the class's walked waits. So a long wait that happened to be walked never stands for
+    short ones, nor is one that was not walked put on their stacks. The walk itself, which only the
+    chosen waits are longer by, is taken off: it would make all waits look alike.
+    """
+    b = g.b
+    typical = b.let(amount, spill=True)
+    with b.if_(walk < typical):
+        b.set(typical, typical - walk)
+        b.set(walk, 0)
+    flags = b.let(int(CountFlag.ESTIMATED), spill=True)
+    for bound in CLASS_BOUNDS:
+        with b.if_(typical >= bound):
+            b.set(flags, flags + (1 << CLASS_SHIFT))
+    with b.if_(weight == 0):
+        _charge_not_walked(g, key, amount, flags)
+    with b.else_():
+        _with_stacks(key, record)
+        others = b.let(weight, spill=True)
+        with b.if_(flags >= 1 << CLASS_SHIFT):
+            g.charge(key, amount)
+            b.set(others, others - 1)
+        key.flags = flags
+        g.charge(key, typical * others, others)
+
+
+def _charge_not_walked(g: Ground, key: Pointer, amount: Value, flags: Value) -> None:
+    b = g.b
+    with b.if_(flags >= 1 << CLASS_SHIFT):
+        key.flags = flags | int(CountFlag.NOT_WALKED)
+        g.charge(key, amount)
 
 
 def _request_walk(g: Ground, record: Pointer, runnable: Value) -> None:

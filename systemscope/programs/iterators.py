@@ -94,7 +94,7 @@ def _describe(g: Ground, task: Value, snapshot: Pointer) -> None:
     if layout.task_start_time >= 0:
         snapshot.start_ns = b.load(task, layout.task_start_time, 8)
     if layout.task_on_cpu >= 0:
-        snapshot.on_cpu = b.load(task, layout.task_on_cpu, 4)
+        snapshot.on_cpu = b.load(task, layout.task_on_cpu, layout.task_on_cpu_size)
     if layout.task_exit_state >= 0:
         snapshot.exit_state = b.load(task, layout.task_exit_state, 4)
     if layout.task_comm >= 0:

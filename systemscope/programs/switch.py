@@ -175,10 +175,15 @@ def _come(g: Ground, arguments: SwitchArguments, now: Value, start: Value) -> No
             if g.config.hook is not Hook.TRACEPOINT:
                 with b.if_(record.tgid == 0):
                     record.tgid = tgid
-            runnable = _end_wait(g, record, now, start)
-            record.last_ns = now
-            record.state = int(State.RUNNING)
-            _charge_wait(g, record, runnable)
+            thread_comes(g, record, now, start)
+
+
+def thread_comes(g: Ground, record: Pointer, now: Value, start: Value) -> None:
+    """The thread of ``record`` runs from ``now`` on: end its wait and charge it."""
+    runnable = _end_wait(g, record, now, start)
+    record.last_ns = now
+    record.state = int(State.RUNNING)
+    _charge_wait(g, record, runnable)
 
 
 def _end_wait(g: Ground, record: Pointer, now: Value, start: Value) -> Value:

@@ -65,5 +65,5 @@ def _leave_if_running(g: Ground, always: bool = False) -> None:
         return
     with b.block():
         task = b.load(b.context, 0, 8)
-        with b.if_(b.load(task, layout.task_on_cpu, 4) != 0):
+        with b.if_(b.load(task, layout.task_on_cpu, layout.task_on_cpu_size) != 0):
             b.exit(0)

@@ -14,9 +14,9 @@ from systemscope.programs.common import Ground
 from systemscope.programs.config import ProgramConfig, Walk
 from systemscope.programs.hooks import attach_type, program_type
 from systemscope.programs.maps import ProfilerMaps
-from systemscope.programs.records import Pending, ThreadFlag
+from systemscope.programs.records import Pending
 from systemscope.programs.stacks import StackWalker, tracing_frames
-from systemscope.programs.threads import since_of
+from systemscope.programs.switch import thread_comes
 
 
 def wait_walker(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
@@ -68,11 +68,5 @@ def _repair_missed_coming(g: Ground, ids: Value) -> None:
     record = g.thread(ids & 0xFFFFFFFF)
     with b.if_(b.not_null(record)), b.if_(record.state > int(State.RUNNING)):
         now, control = g.now_in_window()
-        since = since_of(g, record, b.let(control.start))
-        state = b.let(record.state)
-        b.add(record.time[state], g.elapsed(now, since))
-        b.add(record.waits[state], 1)
-        record.flags = record.flags & ~int(ThreadFlag.NEW) & 0xFFFFFFFF
-        record.state = int(State.RUNNING)
-        record.last_ns = now
+        thread_comes(g, record, now, b.let(control.start, spill=True))
         g.count("missed_switches")

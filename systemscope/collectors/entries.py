@@ -231,8 +231,10 @@ class _Maker:
         if short:
             self._gap(state, short, waits, Gap.SHORT_WAITS)
         if left > short:
-            gap = Gap.TABLE_FULL if self.options.tables_full else Gap.NO_STACK
-            self._gap(state, left - short, 0, gap)
+            self._gap(state, left - short, 0, self._without_stack())
+
+    def _without_stack(self) -> Gap:
+        return Gap.TABLE_FULL if self.options.tables_full else Gap.NO_STACK
 
     def _charge(self, state: State, row: CountRow, nanoseconds: int) -> None:
         if nanoseconds <= 0:
@@ -245,7 +247,7 @@ class _Maker:
         if stack:
             self._append(Entry(self.index, state, stack, nanoseconds, row.count, moment))
         else:
-            self._gap(state, nanoseconds, row.count, Gap.NO_STACK)
+            self._gap(state, nanoseconds, row.count, self._without_stack())
 
     def _gap(self, state: State, nanoseconds: int, count: int, gap: Gap) -> None:
         time = self.life.thread.end

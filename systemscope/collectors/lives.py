@@ -182,8 +182,9 @@ def _close(
         state = _never_switched(snapshot or seed, sampled)
         thread.ran = state is State.RUNNING
     same = snapshot if snapshot is not None and snapshot.switches == row.switches else None
-    if state is State.RUNNING and row.last_ns and same and same.state in BLOCKED_STATES:
-        state = State.UNKNOWN  # it sleeps, and was not seen to leave its CPU
+    asleep = same is not None and same.state in BLOCKED_STATES and not same.on_cpu
+    if state is State.RUNNING and row.last_ns and asleep:
+        state = State.UNKNOWN  # and was not seen to leave its CPU
     thread.time[state] = thread.time.get(state, 0) + rest
     if state in (State.RUNNING, State.UNKNOWN):
         return

@@ -216,6 +216,9 @@ def _layout(capabilities: Capabilities) -> Optional[KernelLayout]:
                     return member.offset
             return -1
 
+        on_cpu = btf.member("task_struct", "on_cpu")
+        if on_cpu is not None and on_cpu.bit_size:
+            on_cpu = None  # no whole bytes to load
         state = btf.member("task_struct", "__state") or btf.member("task_struct", "state")
         arm = capabilities.arch == "aarch64"
         return KernelLayout(
@@ -226,7 +229,8 @@ def _layout(capabilities: Capabilities) -> Optional[KernelLayout]:
             task_flags=offset("task_struct", "flags"),
             task_comm=offset("task_struct", "comm"),
             task_start_time=offset("task_struct", "start_time"),
-            task_on_cpu=offset("task_struct", "on_cpu"),
+            task_on_cpu=on_cpu.offset if on_cpu else -1,
+            task_on_cpu_size=on_cpu.size if on_cpu else 4,
             task_exit_state=offset("task_struct", "exit_state"),
             regs_ip=offset("pt_regs", "pc" if arm else "ip"),
             regs_sp=offset("pt_regs", "sp"),

@@ -49,7 +49,7 @@ class KernelLayout:
     task_comm: int = -1
     task_start_time: int = -1
     task_on_cpu: int = -1
-    task_on_cpu_size: int = 4  # a single byte since 7.2
+    task_on_cpu_size: int = 4  # one byte on 7.2
     task_exit_state: int = -1
     regs_ip: int = -1
     regs_sp: int = -1

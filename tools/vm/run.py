@@ -11,7 +11,7 @@ from tools.vm.machine import Boot, NoEmulator, boot
 from tools.vm.packages import NotObtainable, kernel_image
 from tools.vm.report import Outcome, Result
 
-TIMEOUT_SECONDS = 300.0
+TIMEOUT_SECONDS = 480.0
 
 
 def try_kernel(kernel: Kernel, timeout: float = TIMEOUT_SECONDS) -> Outcome:
@@ -32,7 +32,7 @@ def _judge(kernel: Kernel, release: str, booted: Boot) -> Outcome:
         Result.PASSED,
         seconds=booted.seconds,
         cases=[message for message in booted.messages if "case" in message],
-        console=booted.tail(60),
+        console="\n".join(booted.console),
     )
     begins = [message for message in booted.messages if "begin" in message]
     ended = any("end" in message for message in booted.messages)

@@ -12,7 +12,7 @@ _WIDTH = 12
 
 #: Losses in words; the count, or the time of a field that ends in _ns, follows.
 _LOSS_WORDS = {
-    "samples_suppressed": "sampling ticks missed while tables were read",
+    "samples_missing": "samples fewer than running time makes likely",
     "stacks_table_full": "stacks not kept, the table was full",
     "counts_table_full": "counts not kept, the table was full",
     "threads_table_full": "events of threads not kept, the table was full",

@@ -34,6 +34,7 @@ def assemble(capture: Capture, window: Window) -> None:
     capture.threads = [life.thread for life in lives.all]
     capture.processes = _processes(window, lives.all)
     _name_the_nameless(capture)
+    losses.samples_missing = _missing_samples(capture)
     losses.unaccounted_ns = sum(abs(t.elapsed - t.accounted) for t in capture.threads)
 
 
@@ -93,3 +94,15 @@ def _count_losses(capture: Capture, window: Window) -> None:
     about = proc.stat(os.getpid())
     if first and about is not None:
         overhead.first_event_seconds = max(0.0, (first - about.start_ns) / 1e9)
+
+
+def _missing_samples(capture: Capture) -> int:
+    """Samples short of what the measured running time makes likely, beyond three standard
+    deviations of chance: while a map is read on a CPU the kernel runs no sampling program there,
+    and a timer that comes late fires once for all it missed. A frequency of cycles is only aimed
+    at, so there is nothing to count against."""
+    if capture.event != "cpu-clock":
+        return 0
+    running = sum(thread.time.get(State.RUNNING, 0) for thread in capture.threads)
+    likely = running * capture.frequency / 1e9
+    return max(0, int(likely - 3 * likely**0.5) - capture.samples)

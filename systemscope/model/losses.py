@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 class Losses:
     """Every count is of events, unless its name ends in ``_ns``."""
 
-    samples_suppressed: int = 0  # sampling ticks that found the program busy or map reads under way
+    samples_missing: int = 0  # fewer than the measured running time makes likely
     stacks_table_full: int = 0
     counts_table_full: int = 0
     threads_table_full: int = 0

@@ -219,6 +219,10 @@ class SchedStat:
     wait: float
 
 
+#: How long readings go on after the window: a wait for the CPU is counted only when it has ended.
+LONGEST_WAIT_SECONDS = 0.3
+
+
 @dataclass
 class SchedStatWatch:
     """Reads threads' schedstat over and over, so that any window within can be asked for."""
@@ -239,6 +243,7 @@ class SchedStatWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
+        time.sleep(LONGEST_WAIT_SECONDS)
         output, _errors = self._reader.communicate(timeout=20)
         for row in output.splitlines():
             tid, at, run, wait = map(int, row.split())
@@ -250,16 +255,15 @@ class SchedStatWatch:
         return SchedStat(end - start, last.run - first.run, last.wait - first.wait)
 
     def _at(self, name: str, moment: int) -> SchedStat:
-        """Between two readings: a straight line from the one to the other."""
+        """On CPU: between two readings, a straight line from the one to the other. On the run
+        queue: the kernel adds a wait when it ends, so part of the next step lies before."""
         seen = self._seen[self.tids[name]]
         after = next((i for i, stat in enumerate(seen) if stat.at >= moment), len(seen) - 1)
         low, high = seen[max(after - 1, 0)], seen[after]
         share = (moment - low.at) / (high.at - low.at) if high.at > low.at else 0.0
-        return SchedStat(
-            moment,
-            low.run + share * (high.run - low.run),
-            low.wait + share * (high.wait - low.wait),
-        )
+        ended = next((stat for stat in seen[after:] if stat.wait > low.wait), high)
+        begun = max(ended.wait - low.wait - max(ended.at - moment, 0), 0.0)
+        return SchedStat(moment, low.run + share * (high.run - low.run), low.wait + begun)
 
 
 def kernel_objects() -> tuple[frozenset[int], frozenset[int]]:

@@ -125,6 +125,7 @@ def make_plan(capabilities: Capabilities, request: Request) -> Plan:
         direct_values=capabilities.map_value_address,
         value_arguments=capabilities.map_value_arguments,
         probe_read_kernel=capabilities.probe_read_kernel,
+        nmi_sampler=_nmi_sampler(capabilities, hook),
         every_thread=request.system_wide,
         oncpu=request.oncpu,
         offcpu=request.offcpu,
@@ -166,6 +167,14 @@ def _ranges(cpus: Iterable[int]) -> tuple[tuple[int, int], ...]:
         else:
             found.append((cpu, cpu))
     return tuple(found)
+
+
+def _nmi_sampler(capabilities: Capabilities, hook: Hook) -> bool:
+    """Whether hardware's event may sample. It interrupts updates of the maps it updates itself:
+    the kernel keeps tracepoint programs apart from it (bpf_prog_active), raw ones it does not, and
+    a bucket's lock would be taken twice. 5.11 refuses that (20b6cc34ea74); task storage came with
+    it."""
+    return capabilities.perf_cycles and (hook is Hook.TRACEPOINT or capabilities.task_storage)
 
 
 def _hook(capabilities: Capabilities) -> Hook:

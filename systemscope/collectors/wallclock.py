@@ -116,7 +116,7 @@ class Window:
         self.tables = Tables(self.session)
         if request.oncpu:
             cpus = self.capabilities.online_cpus if request.cpus is None else request.cpus
-            hardware = self.capabilities.perf_cycles
+            hardware = self.plan.config.nmi_sampler
             self.session.attach_sampler(cpus, request.frequency, hardware)
 
     def _resolve(self) -> Targets:

@@ -100,6 +100,7 @@ class ProgramConfig:
     direct_values: bool = True
     value_arguments: bool = True  # helpers take map values as key or value
     probe_read_kernel: bool = True
+    nmi_sampler: bool = False  # the sampling event may be hardware's
     every_thread: bool = True  # system-wide: threads without a record get one
     oncpu: bool = True
     offcpu: bool = True

@@ -1,14 +1,26 @@
 """The on-CPU sampler: one more sample for the stack each tick of a perf event finds.
 
-On bare metal the cycles event interrupts anything, in NMI context: only lookups and updates of
-preallocated maps happen here, a refused update (-EBUSY) is counted.
+On bare metal the cycles event interrupts anything, in NMI context, our own programs in the middle
+of an update too. What that allows:
+
+- lookups: they walk RCU lists and never wait;
+- updates of preallocated hash maps: their free lists are tried, not waited for (86f44fcec22c), and
+  a bucket this CPU holds is refused since 5.11 (20b6cc34ea74), which is counted. Before that only
+  programs that the kernel keeps apart by itself may share a map with an NMI: ``plan`` takes the
+  cpu-clock timer else;
+- additions to counters and charges, which are atomic;
+- no scratch but the sampler's own: another program's walk may be half done;
+- no word of a thread's record is written: sched_switch may have it half written.
+
+The cpu-clock timer is an ordinary interrupt: sched_switch runs with interrupts off, so a record is
+whole here, and the thread on the CPU is known to run.
 """
 
 from __future__ import annotations
 
 from systemscope.bpfasm.helpers import Helper
 from systemscope.bpfasm.types import ProgramSpec, ProgramType
-from systemscope.bpfasm.values import Expr, Value
+from systemscope.bpfasm.values import All, Expr, Pointer, Value
 from systemscope.model.states import State
 from systemscope.programs.common import Ground
 from systemscope.programs.config import ProgramConfig
@@ -33,7 +45,7 @@ def oncpu_sampler(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
         b.exit(0)
     generation = b.let(0, spill=True)
     with b.block():
-        _check_target(g, ids, generation)
+        _check_target(g, ids, generation, now)
     with b.block():
         stats = b.lookup_index(maps.stats, 0, Stats)
         with b.if_(b.not_null(stats)):
@@ -51,7 +63,7 @@ def oncpu_sampler(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
     return b.build()
 
 
-def _check_target(g: Ground, ids: Expr, generation: Value) -> None:
+def _check_target(g: Ground, ids: Expr, generation: Value, now: Value) -> None:
     """Leave the program unless the thread is to be sampled; find its generation."""
     b = g.b
     record = g.thread(ids & 0xFFFFFFFF)
@@ -67,3 +79,20 @@ def _check_target(g: Ground, ids: Expr, generation: Value) -> None:
             with b.if_((record.flags & wanted) == 0):
                 b.exit(0)
         b.set(generation, record.generation)
+        if not g.config.nmi_sampler:
+            _repair_missed_coming(g, record, now)
+
+
+def _repair_missed_coming(g: Ground, record: Pointer, now: Value) -> None:
+    """This thread runs. A record that says otherwise missed its coming: the time since is of no
+    known state, from here on it runs. (Tracepoint programs do not run while a map is read on their
+    CPU; the walker behind sched_switch repairs this too, but is not everywhere.)"""
+    b = g.b
+    wrong = All(record.state > int(State.RUNNING), record.last_ns != 0)
+    tracked = (record.flags & int(ThreadFlag.TRACKED)) != 0
+    with b.if_(tracked), b.if_(wrong):
+        b.add(record.time[int(State.UNKNOWN)], g.elapsed(now, record.last_ns))
+        record.flags = record.flags & ~int(ThreadFlag.NEW) & 0xFFFFFFFF
+        record.state = int(State.RUNNING)
+        record.last_ns = now
+        g.count("missed_switches")

@@ -138,6 +138,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "longest wait": {"min_block_ns": 1_500_000_000},
     "CPUs": {"cpu_ranges": ((0, 0), (2, 5), (7, 4095))},
     "shifted states": {"state_bits": None},
+    "NMI": {"nmi_sampler": True},
     "stack ids": {"stack_table": StackTable.STACK_ID},
 }
 

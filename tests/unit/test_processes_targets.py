@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from systemscope.processes.targets import Targets, TargetWatch, resolve
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     child = subprocess.Popen(["sleep", "100"])
+    # exec closes our pipe, which lets Popen return, a moment before it sets the name.
+    deadline = time.monotonic() + 10
+    while proc.comm(child.pid) != "sleep" and time.monotonic() < deadline:
+        time.sleep(0.001)
     yield child
     child.kill()
     child.wait()

@@ -28,7 +28,7 @@ def assemble(capture: Capture, window: Window) -> None:
     losses = capture.losses
     stacks = StackList(window.tables.stacks(session, _wanted(counts, window)), losses)
     full = bool(losses.counts_table_full or losses.stacks_table_full)
-    options = Options(request.oncpu, request.offcpu, request.min_block_ns, full)
+    options = Options(request.oncpu, request.offcpu, session.plan.config.min_block_ns, full)
     capture.entries = build_entries(lives, counts, stacks, options, losses)
     capture.stacks = stacks.stacks
     capture.threads = [life.thread for life in lives.all]

@@ -146,15 +146,14 @@ def _comm(
 
 
 def _short(row: ThreadRow) -> dict[State, int]:
-    first = int(State.RUNNABLE)
-    return {State(first + i): row.short[i] for i in range(SHORT_CLASSES) if row.short[i]}
+    return {state: ns for state, ns in zip(SHORT_CLASSES, row.short) if ns}
 
 
 def _name_unknown_block(
     time: dict[State, int], waits: dict[State, int], seed: Optional[ThreadSnapshot]
 ) -> None:
     """A wait that began before the window was counted as BLOCKED: the seed knows its kind."""
-    if seed is None or State.BLOCKED not in time:
+    if seed is None or State.BLOCKED not in time or _kind_of(seed) is State.BLOCKED:
         return
     kind = _kind_of(seed)
     time[kind] = time.get(kind, 0) + time.pop(State.BLOCKED)

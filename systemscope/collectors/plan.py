@@ -30,6 +30,8 @@ ARRAY_PID_MAX = 32768
 #: Entries of the hash of threads: 344 bytes and some 64 of overhead each.
 HASH_THREADS = 16384
 TARGET_THREADS = 8192
+#: The programs add up shorter waits, to at most two and a half times this, in 32 bits.
+LONGEST_MIN_BLOCK_NS = 1_500_000_000
 
 _EVENTS = (
     "sched_switch",
@@ -111,6 +113,8 @@ def make_plan(capabilities: Capabilities, request: Request) -> Plan:
             "stacks are kept in the kernel's stack-id table, whose collisions lose some "
             "(they are counted): bpf_get_stack is missing"
         )
+    if request.offcpu and request.min_block_ns > LONGEST_MIN_BLOCK_NS:
+        notes.append("waits of 1.5 s carry their own stack, however long --min-block is")
     config = ProgramConfig(
         hook=hook,
         walk=walk,
@@ -132,7 +136,7 @@ def make_plan(capabilities: Capabilities, request: Request) -> Plan:
         kernel_stacks=request.kernel_stacks,
         user_stacks=request.user_stacks,
         max_stack=min(request.max_stack, _max_stack(), MAX_STACK_DEPTH),
-        min_block_ns=request.min_block_ns,
+        min_block_ns=min(request.min_block_ns, LONGEST_MIN_BLOCK_NS),
         cpu_ranges=_ranges(request.cpus or ()),
         pid_max=capabilities.pid_max + 1,
         threads=HASH_THREADS if request.system_wide else TARGET_THREADS,

@@ -60,7 +60,7 @@ def thread_rows(values: bytes) -> list[ThreadRow]:
 def _row(row: tuple[Any, ...]) -> ThreadRow:
     time = row[_SCALARS : _SCALARS + STATES]
     waits = row[_SCALARS + STATES : _SCALARS + 2 * STATES]
-    short = row[_SCALARS + 2 * STATES : _SCALARS + 2 * STATES + SHORT_CLASSES]
+    short = row[_SCALARS + 2 * STATES : _SCALARS + 2 * STATES + len(SHORT_CLASSES)]
     comm: bytes = row[-1]
     return ThreadRow(
         tid=row[_AT["tid"]],

@@ -9,10 +9,11 @@ from __future__ import annotations
 from enum import IntFlag
 
 from systemscope.bpfasm.records import Array, Bytes, Record, u32, u64
+from systemscope.model.states import State
 
 STATES = 16
 ELSEWHERE = 15  # slot of the time spent on, or waited until, CPUs not asked for
-SHORT_CLASSES = 4  # RUNNABLE, SLEEPING, DISK and one unused: index is state - RUNNABLE
+SHORT_CLASSES = (State.RUNNABLE, State.SLEEPING, State.DISK, State.IDLE)  # of short waits
 STACK_SLOTS = 128  # power of two at least the 127 frames the kernel walks
 
 

@@ -18,6 +18,7 @@ from systemscope.programs.records import (
     CLASS_BOUNDS,
     CLASS_SHIFT,
     ELSEWHERE,
+    SHORT_CLASSES,
     CountFlag,
     Pending,
     ThreadFlag,
@@ -338,14 +339,11 @@ def _request_walk(g: Ground, record: Pointer, runnable: Value) -> None:
         b.set(runnable_charge, runnable)
     with b.else_():
         with b.if_(runnable != 0):
-            _short(g, record, runnable, 0, runnable_charge)
+            _short(g, record, runnable, State.RUNNABLE, runnable_charge)
         with b.if_(blocked != 0):
-            with b.if_(record.blocked_state == int(State.SLEEPING)):
-                _short(
-                    g, record, blocked, int(State.SLEEPING) - int(State.RUNNABLE), blocked_charge
-                )
-            with b.if_(record.blocked_state == int(State.DISK)):
-                _short(g, record, blocked, int(State.DISK) - int(State.RUNNABLE), blocked_charge)
+            for state in (State.SLEEPING, State.DISK, State.IDLE):
+                with b.if_(record.blocked_state == int(state)):
+                    _short(g, record, blocked, state, blocked_charge)
     with b.if_(Any_(blocked_charge != 0, runnable_charge != 0)):
         pending = b.lookup_index(g.maps.pending, 0, Pending)
         with b.if_(b.not_null(pending)):
@@ -359,14 +357,14 @@ def _request_walk(g: Ground, record: Pointer, runnable: Value) -> None:
             pending.active = 1
 
 
-def _short(g: Ground, record: Pointer, amount: Value, kind: int, charge: Value) -> None:
+def _short(g: Ground, record: Pointer, amount: Value, state: State, charge: Value) -> None:
     """Add a short wait to its class; charge whole periods as the sum crosses them.
 
     Periods are uniform in half to one and a half of the threshold. The remainder stays, so the
     points form a renewal process over waiting time, independent of any pattern in the waits: the
     expected charge of a call site is its share. A short wait crosses at most two.
     """
-    b = g.b
+    b, kind = g.b, SHORT_CLASSES.index(state)
     b.add(record.short[kind], amount)
     with b.if_(record.period[kind] == 0):
         _new_period(g, record, kind)

@@ -159,6 +159,11 @@ def test_options_load(
         load(_plan(base, replace(config, **changes)).counting_programs(), btf)
 
 
+def test_the_threshold_fits_the_programs_fields(capabilities: Capabilities) -> None:
+    plan = make_plan(capabilities, Request(min_block_ns=60_000_000_000))
+    assert plan.config.min_block_ns * 5 // 2 < 1 << 32 and plan.notes
+
+
 def test_iterators_load(base: Plan, btf: KernelBtf, capabilities: Capabilities) -> None:
     if not (base.seed_iterator and base.wait_iterator):
         pytest.skip("no sleepable task iterators here")

@@ -9,9 +9,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from systemscope.model import Profile, Sample, State, Thread
+from tests.e2e.support import SchedStatWatch
 
 #: Part of a thread's time in the window that may be missing or too much.
 IDENTITY = 0.01
+#: Part of the window by which the scheduler's own counts may differ: it leaves out interrupts.
+SCHEDULER = 0.05
 #: Part of a thread's waiting time that must show the right function.
 NAMED = 0.8
 #: Counts of the capture's that are no losses.
@@ -19,14 +22,10 @@ _NAMES = frozenset({"resolved_frames", "unresolved_frames"})
 
 
 class Judge:
-    """Collects problems; none means that the profile is right.
+    """Collects problems; none means that the profile is right."""
 
-    ``exact_walk``: every long wait carries its own stack (not so for the switch-out walk, where
-    a bounded number of walks stand for the rest).
-    """
-
-    def __init__(self, profile: Profile, exact_walk: bool) -> None:
-        self.profile, self.exact_walk = profile, exact_walk
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
         self.problems: list[str] = []
         self.notable: dict[str, Any] = {}
 
@@ -94,6 +93,26 @@ class Judge:
             return
         self._states(found)
         self._stacks(found, sleepers_have_user_stacks)
+
+    def agrees(self, scheduler: SchedStatWatch, tids: Mapping[str, int]) -> None:
+        """Time on and waiting for a CPU is what the scheduler itself counted."""
+        capture = self.profile.capture
+        window = capture.end - capture.start
+        worst = 0.0
+        for name, thread in self.present(tids).items():
+            counted = scheduler.delta(name, capture.start, capture.end)
+            for state, amount in (
+                (State.RUNNING, counted.run),
+                (State.RUNNABLE, counted.wait),
+            ):
+                error = abs(thread.time.get(state, 0) - amount) / window
+                worst = max(worst, error)
+                self.expect(
+                    error <= SCHEDULER,
+                    f"{name}: {thread.time.get(state, 0)} ns {state.name.lower()}, "
+                    f"the scheduler counted {amount:.0f}",
+                )
+        self.notable["scheduler_error"] = round(worst, 5)
 
     def _states(self, found: Mapping[str, Thread]) -> None:
         def part(name: str, *states: State) -> float:

@@ -24,6 +24,11 @@ _SKIPPED = frozenset(
         *("lib/x86_64-linux-gnu/gconv", "lib/aarch64-linux-gnu/gconv"),
     }
 )
+#: What the guest's checks take from the other tests.
+_SHARED = (
+    "tests/__init__.py",
+    *("tests/e2e/__init__.py", "tests/e2e/schedstat.py", "tests/e2e/support.py"),
+)
 _CACHES = frozenset({"__pycache__"})
 _INIT = b"""#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
@@ -31,6 +36,7 @@ _INIT = b"""#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs dev /dev
 /bin/busybox mount -t tmpfs tmp /tmp
 /bin/busybox dmesg -n 1
+echo 'SYSTEMSCOPE-VM {"booted": true}'
 export PATH=/usr/bin:/bin HOME=/tmp PYTHONPATH=/project
 cd /project
 /usr/bin/python3.11 -m tests.vm.guest </dev/null
@@ -76,12 +82,9 @@ def _project(arch: str) -> bytes:
     writer = Writer(archive)
     writer.file("init", _INIT, 0o755)
     writer.tree(REPOSITORY / "systemscope", f"{PROJECT}/systemscope", _CACHES)
-    for name in ("__init__.py", "vm"):
-        path = REPOSITORY / "tests" / name
-        if path.is_dir():
-            writer.tree(path, f"{PROJECT}/tests/{name}", _CACHES)
-        else:
-            writer.file(f"{PROJECT}/tests/{name}", path.read_bytes())
+    writer.tree(REPOSITORY / "tests" / "vm", f"{PROJECT}/tests/vm", _CACHES)
+    for name in _SHARED:
+        writer.file(f"{PROJECT}/{name}", (REPOSITORY / name).read_bytes())
     _add_docopt(writer)
     writer.file(f"{PROJECT}/workload", _workload(arch), 0o755)
     writer.end()

@@ -13,7 +13,7 @@ from typing import Any
 
 #: Lines of the guest's that are meant for us.
 MARKER = "SYSTEMSCOPE-VM "
-_COMMON = "panic=-1 rdinit=/init quiet random.trust_cpu=on"
+_COMMON = "panic=-1 oops=panic rdinit=/init quiet random.trust_cpu=on"
 #: Without cmpxchg16b: QEMU 7.2 leaves garbage in the flags after it when an interrupt comes next,
 #: and kernels from 6.12 on crash on their way back from that interrupt.
 _X86_CPU = "max,-cx16"
@@ -49,8 +49,9 @@ class Boot:
         return "\n".join(self.console[-lines:])
 
 
-def boot(arch: str, kernel: Path, initramfs: bytes, timeout: float) -> Boot:
-    """Run a guest to its end, or kill it after ``timeout`` seconds.
+def boot(arch: str, kernel: Path, initramfs: bytes, timeout: float, append: str = "") -> Boot:
+    """Run a guest to its end, or kill it after ``timeout`` seconds. ``append`` is added to the
+    kernel's command line.
 
     Always by emulation (TCG): /dev/kvm may open where no guest can run.
     """
@@ -66,7 +67,7 @@ def boot(arch: str, kernel: Path, initramfs: bytes, timeout: float) -> Boot:
         command = [emulator, *machine, "-accel", "tcg", "-smp", "2", "-m", "1024"]
         command += ["-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot"]
         command += ["-nic", "none", "-kernel", str(kernel), "-initrd", file.name]
-        text, result.timed_out = _run([*command, "-append", command_line], timeout)
+        text, result.timed_out = _run([*command, "-append", f"{command_line} {append}"], timeout)
     result.seconds = time.monotonic() - begin
     for line in text.splitlines():
         _sort(line.rstrip(), result)

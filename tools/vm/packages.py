@@ -45,7 +45,7 @@ def cache_directory() -> Path:
 
 def kernel_image(kernel: Kernel) -> tuple[Path, str]:
     """(the kernel's file to boot, its release). Raises NotObtainable."""
-    kept = cache_directory() / "kernels" / kernel.name
+    kept = cache_directory() / "kernels" / kernel.image_name
     if (kept / "release").exists():
         return kept / "vmlinuz", (kept / "release").read_text().strip()
     archive = Archive(kernel.suite, kernel.arch)

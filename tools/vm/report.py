@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Optional
 
 
 class Result(Enum):
@@ -48,13 +48,17 @@ def exit_status(outcomes: Sequence[Outcome]) -> int:
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """A row for each kernel and way: how it was followed, how exact it was."""
+    """A row for each kernel and way: how it was followed, how exact it was.
+
+    "identity" is the largest part of the window by which a thread's states or samples fail to add
+    up, "scheduler" the largest by which the scheduler's own counts differ.
+    """
     rows: list[tuple[str, ...]] = [
-        ("kernel", "case", "hook", "walk", "stacks", "identity", "samples", "")
+        ("kernel", "case", "hook", "walk", "stacks", "identity", "scheduler", "samples", "")
     ]
     for outcome in outcomes:
         if not outcome.cases:
-            rows.append((outcome.name, *("",) * 6, outcome.result.value))
+            rows.append((outcome.name, *("",) * 7, outcome.result.value))
         for case in outcome.cases:
             rows.append(_row(outcome.name, case))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -64,14 +68,24 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 
 def _row(name: str, case: dict[str, Any]) -> tuple[str, ...]:
-    error = case.get("identity_error")
     return (
         name,
         str(case["case"]),
         str(case.get("hook", "")),
         str(case.get("walk", "")),
         str(case.get("stacks_kept", "")),
-        "" if error is None else f"{error:.3%}",
+        _percent(case.get("identity_error")),
+        _percent(case.get("scheduler_error")),
         str(case.get("samples", "")),
-        f"{len(case['problems'])} wrong" if case["problems"] else "right",
+        _verdict(case),
     )
+
+
+def _verdict(case: dict[str, Any]) -> str:
+    if case["problems"]:
+        return f"{len(case['problems'])} wrong"
+    return "impossible here" if "impossible" in case else "right"
+
+
+def _percent(share: Optional[float]) -> str:
+    return "" if share is None else f"{share:.2%}"

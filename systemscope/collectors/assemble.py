@@ -22,9 +22,10 @@ def assemble(capture: Capture, window: Window) -> None:
     _count_losses(capture, window)
     sampled = {row.tid for row in counts if row.state == State.RUNNING}
     rows = window.rows()
-    lives = build_lives(capture.start, capture.end, rows, window.seeds, window.last, sampled)
+    seeds, last, some = window.seeds, window.last, request.cpus is not None
+    lives = build_lives(capture.start, capture.end, rows, seeds, last, sampled, some)
     if request.system_wide:
-        add_silent(lives, window.seeds, window.last, sampled, set(proc.list_tids(os.getpid())))
+        add_silent(lives, seeds, last, sampled, set(proc.list_tids(os.getpid())), some)
     losses = capture.losses
     stacks = StackList(window.tables.stacks(session, _wanted(counts, window)), losses)
     full = bool(losses.counts_table_full or losses.stacks_table_full)

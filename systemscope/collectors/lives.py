@@ -37,6 +37,7 @@ class Life:
     short: dict[State, int] = field(default_factory=dict)
     open: Optional[OpenWait] = None
     kernel_thread: bool = False
+    running: int = 0  # ns it has been running without an event as the window ended
 
 
 class Lives:
@@ -81,14 +82,20 @@ def build_lives(
     seeds: dict[int, ThreadSnapshot],
     last: dict[int, ThreadSnapshot],
     sampled: set[int],
+    some_cpus: bool = False,
 ) -> Lives:
     """``rows`` are all records, ended ones included; ``seeds`` and ``last`` what the threads were
-    at the start and the end; ``sampled`` the tids some sample found running."""
+    at the start and the end; ``sampled`` the tids some sample found running.
+    With ``some_cpus`` only some CPUs were asked for, on which only a sample puts a thread."""
     lives = Lives(start, end)
     for row in rows:
         if _is_ghost(row, last.get(row.tid)):
             continue
-        lives.add(_life(row, start, end, seeds.get(row.tid), last.get(row.tid), row.tid in sampled))
+        seed, now = seeds.get(row.tid), last.get(row.tid)
+        life = _life(row, start, end, seed, now, row.tid in sampled or _ran(seed, now))
+        if some_cpus and row.tid not in sampled:
+            _take_elsewhere(life.thread, life.running)
+        lives.add(life)
     return lives
 
 
@@ -129,6 +136,18 @@ def _life(
     elif finish > row.last_ns:  # its last switch was missed
         thread.time[State.UNKNOWN] = thread.time.get(State.UNKNOWN, 0) + finish - row.last_ns
     return life
+
+
+def _take_elsewhere(thread: Thread, running: int) -> None:
+    """The last stretch was spent on a CPU not asked for."""
+    if running:
+        thread.time[State.RUNNING] -= running
+        thread.elsewhere += running
+
+
+def _ran(seed: Optional[ThreadSnapshot], last: Optional[ThreadSnapshot]) -> bool:
+    """Whether /proc saw the thread get on within the window."""
+    return seed is not None and last is not None and 0 < seed.run_ns < last.run_ns
 
 
 def _is_ghost(row: ThreadRow, last: Optional[ThreadSnapshot]) -> bool:
@@ -185,6 +204,7 @@ def _close(
     if state is State.RUNNING and row.last_ns and asleep:
         state = State.UNKNOWN  # and was not seen to leave its CPU
     thread.time[state] = thread.time.get(state, 0) + rest
+    life.running = rest if state is State.RUNNING else 0
     if state in (State.RUNNING, State.UNKNOWN):
         return
     thread.waits[state] = thread.waits.get(state, 0) + 1
@@ -212,6 +232,7 @@ def add_silent(
     last: dict[int, ThreadSnapshot],
     sampled: set[int],
     excluded: set[int],
+    some_cpus: bool = False,
 ) -> None:
     """Threads that had no event and so no record (system-wide)."""
     for tid, seed in seeds.items():
@@ -220,12 +241,14 @@ def add_silent(
         snapshot = last.get(tid)
         if snapshot is None:
             continue
-        state = _never_switched(snapshot, tid in sampled)
+        state = _never_switched(snapshot, tid in sampled or _ran(seed, snapshot))
         elapsed = lives.end - lives.start
         thread = Thread(
             tid, seed.tgid, snapshot.comm, lives.start, lives.end, {state: elapsed}, {state: 1}
         )
         thread.ran = state is State.RUNNING
+        if some_cpus and thread.ran and tid not in sampled:
+            _take_elsewhere(thread, elapsed)
         life = Life(thread, kernel_thread=seed.kernel_thread)
         if state is State.RUNNABLE:
             life.open = OpenWait(State.BLOCKED, 0, elapsed, snapshot)

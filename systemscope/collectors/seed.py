@@ -32,7 +32,8 @@ class ThreadSnapshot:
     """One thread at one moment. ``state`` RUNNABLE means on a CPU or waiting for one.
 
     ``kernel``, ``user`` are stack ids of this session; ``kernel_names``, ``user_ip`` what /proc
-    told instead. ``switches`` is the record's count when the stack was taken.
+    told instead. ``switches`` is the record's count when the stack was taken, ``run_ns`` the time
+    on a CPU so far, where /proc says of a runnable thread no more.
     """
 
     tid: int
@@ -47,6 +48,7 @@ class ThreadSnapshot:
     on_cpu: bool = False
     kernel_names: tuple[str, ...] = ()
     user_ip: int = 0
+    run_ns: int = 0
 
 
 def from_iterator(data: bytes) -> dict[int, ThreadSnapshot]:
@@ -88,13 +90,16 @@ def from_proc(tids: Iterable[int]) -> dict[int, ThreadSnapshot]:
         about = proc.stat(tid)
         if about is None:
             continue
+        state = STATE_OF_LETTER.get(about.state, State.BLOCKED)
+        usage = proc.schedstat(tid) if state is State.RUNNABLE else None
         found[tid] = ThreadSnapshot(
             tid,
             proc.tgid_of(tid) or 0,
             about.comm,
-            STATE_OF_LETTER.get(about.state, State.BLOCKED),
+            state,
             about.kernel_thread,
             about.start_ns,
+            run_ns=usage[0] if usage else 0,
         )
     return found
 

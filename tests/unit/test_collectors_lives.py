@@ -95,6 +95,20 @@ def test_a_thread_on_a_cpu_throughout_needs_no_sample() -> None:
     assert only(lives_of(thread_row(), last=last)).thread.time == {State.RUNNING: END - START}
 
 
+@pytest.mark.parametrize(("later", "state"), [(900, State.RUNNING), (500, State.RUNNABLE)])
+def test_a_thread_that_got_on_ran(later: int, state: State) -> None:
+    seed, last = snapshot(State.RUNNABLE, run_ns=500), snapshot(State.RUNNABLE, run_ns=later)
+    assert only(lives_of(thread_row(), seed=seed, last=last)).thread.time == {state: END - START}
+
+
+def test_a_thread_on_a_cpu_not_asked_for_is_elsewhere() -> None:
+    row, last = thread_row(), {TID: snapshot(State.RUNNABLE, on_cpu=True)}
+    for sampled, inside in (({TID}, END - START), (set(), 0)):
+        (life,) = build_lives(START, END, [row], {}, last, sampled, some_cpus=True).all
+        assert life.thread.time[State.RUNNING] == inside
+        assert life.thread.elsewhere == END - START - inside
+
+
 def test_a_seeded_thread_that_began_to_run_before_the_window_ran() -> None:
     row = thread_row(state=int(State.SLEEPING))
     last = snapshot(State.RUNNABLE, on_cpu=True)

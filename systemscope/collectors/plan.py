@@ -184,7 +184,9 @@ def _nmi_sampler(capabilities: Capabilities, hook: Hook) -> bool:
 def _hook(capabilities: Capabilities) -> Hook:
     if capabilities.tp_btf and capabilities.btf:
         return Hook.TP_BTF
-    if capabilities.raw_tracepoint and capabilities.btf:
+    # Raw tracepoints hand out pointers that only helpers can read through.
+    readable = capabilities.probe_read_kernel or capabilities.lockdown != "confidentiality"
+    if capabilities.raw_tracepoint and capabilities.btf and readable:
         return Hook.RAW_TRACEPOINT
     if capabilities.tracepoint:
         return Hook.TRACEPOINT

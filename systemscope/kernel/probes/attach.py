@@ -8,15 +8,16 @@ from dataclasses import replace
 
 from systemscope.errors import KernelError, SystemScopeError
 from systemscope.kernel.btf import BtfKind
-from systemscope.kernel.privileges import Capability, read_text, sysctl
+from systemscope.kernel.privileges import Capability, lockdown, read_text, sysctl
 from systemscope.kernel.probes import tiny
-from systemscope.kernel.probes.helpers import iterator_program, tp_btf_program
-from systemscope.kernel.probing import Finding, Prober, probe
+from systemscope.kernel.probes.helpers import iterator_program, known, tp_btf_program
+from systemscope.kernel.probing import Finding, Prober, State, probe
 from systemscope.kernel.symbols import FINISH_TASK_SWITCH, find_symbol, kallsyms_readable
 from systemscope.kernel.tracefs import PRIVATE, Tracefs, mount_privately, mounted
 from systemscope.syscalls import bpf, perf
 
 _KPROBE_PMU = "/sys/bus/event_source/devices/kprobe/type"
+_PROBE_READ = 4  # bpf_probe_read, as old as tracing programs
 _SAMPLING = perf.AttrFlag.DISABLED | perf.AttrFlag.FREQ | perf.AttrFlag.EXCLUDE_HV
 
 
@@ -47,6 +48,8 @@ def tracefs(p: Prober) -> Finding:
     if path:
         p.kprobe_events = Tracefs(path).exists("kprobe_events")
         return Finding.yes(path, path)
+    if _confidential(p):
+        return Finding.no("lockdown=confidentiality keeps it empty", "")
     try:
         with Tracefs(mount_privately()) as own:
             own.format("sched", "sched_switch")
@@ -56,6 +59,17 @@ def tracefs(p: Prober) -> Finding:
     except SystemScopeError as error:
         return Finding.no(error.message, "")
     return Finding.yes(PRIVATE, "not mounted; a private mount serves")
+
+
+def _confidential(p: Prober) -> bool:
+    """Whether lockdown keeps kernel memory secret; helpers to read it are then unknown ones.
+
+    securityfs, which says so, may not be mounted. Mounting tracefs all the same would not only be
+    useless: 6.12 crashes as the mount goes away again (tracefs_destroy_inode).
+    """
+    if lockdown():
+        return lockdown() == "confidentiality"
+    return known(p, tiny.program(tiny.KPROBE), _PROBE_READ).state is State.MISSING
 
 
 @probe(

@@ -43,9 +43,10 @@ def capabilities() -> Capabilities:
 def profile(
     seconds: float,
     during: Optional[Callable[[], Any]] = None,
+    until: Optional[Callable[[], bool]] = None,
     **request: Any,
 ) -> Capture:
-    """One window, with ``during()`` called once it is open."""
+    """One window, with ``during()`` called once it is open; over early when ``until()``."""
     began: list[bool] = []
 
     def stop() -> bool:
@@ -53,7 +54,7 @@ def profile(
             began.append(True)
             if during is not None:
                 during()
-        return False
+        return until is not None and until()
 
     wanted = Request(duration_ns=int(seconds * 1e9), **request)
     return collect(wanted, stop, capabilities=capabilities())

@@ -256,7 +256,7 @@ def examine(btf: Optional[KernelBtf] = None) -> Examination:
         if own is not None:
             own.close()
     values = {name: finding.value for name, finding in prober.findings.items()}
-    return Examination(_capabilities(values, rights), prober.findings, rights)
+    return Examination(_capabilities(values, rights, prober.lockdown), prober.findings, rights)
 
 
 def _open_btf() -> Optional[KernelBtf]:
@@ -266,12 +266,12 @@ def _open_btf() -> Optional[KernelBtf]:
         return None  # damaged BTF is of no more use than none; the probe says "missing"
 
 
-def _capabilities(values: Mapping[str, object], rights: Privileges) -> Capabilities:
+def _capabilities(values: Mapping[str, object], rights: Privileges, locked: str) -> Capabilities:
     host = os.uname()
     admin = rights.has(Capability.SYS_ADMIN)
     return Capabilities(
         **values,  # type: ignore[arg-type]
-        lockdown=lockdown(),
+        lockdown=lockdown() or locked,
         perf_event_paranoid=sysctl("kernel/perf_event_paranoid"),
         kptr_restrict=sysctl("kernel/kptr_restrict"),
         possible_cpus=possible_cpus(),

@@ -108,6 +108,7 @@ class Prober:
     privileges: Privileges
     btf: Optional[KernelBtf]
     findings: dict[str, Finding] = field(default_factory=dict)
+    lockdown: str = ""  # as far as some probe had to know
     kprobe_events: bool = False  # the tracefs that was found defines kprobes
 
     def has(self, name: str) -> bool:

@@ -67,9 +67,10 @@ def _confidential(p: Prober) -> bool:
     securityfs, which says so, may not be mounted. Mounting tracefs all the same would not only be
     useless: 6.12 crashes as the mount goes away again (tracefs_destroy_inode).
     """
-    if lockdown():
-        return lockdown() == "confidentiality"
-    return known(p, tiny.program(tiny.KPROBE), _PROBE_READ).state is State.MISSING
+    if not p.lockdown:
+        secret = known(p, tiny.program(tiny.KPROBE), _PROBE_READ).state is State.MISSING
+        p.lockdown = lockdown() or ("confidentiality" if secret else "")
+    return p.lockdown == "confidentiality"
 
 
 @probe(
@@ -162,6 +163,8 @@ def _by_attaching(p: Prober) -> Finding:
 )
 def kprobe(p: Prober) -> Finding:
     """The program type, and the perf PMU or the tracefs file that makes probes."""
+    if _confidential(p):
+        return Finding.no("lockdown=confidentiality refuses probes")
     way = "perf kprobe PMU" if os.path.exists(_KPROBE_PMU) else "tracefs"
     if way == "tracefs" and not p.kprobe_events:
         return p.lacking("tracefs", "neither a kprobe PMU nor tracefs/kprobe_events")

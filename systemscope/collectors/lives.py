@@ -203,7 +203,8 @@ def _close(
     asleep = same is not None and same.state in BLOCKED_STATES and not same.on_cpu
     if state is State.RUNNING and row.last_ns and asleep:
         state = State.UNKNOWN  # and was not seen to leave its CPU
-    thread.time[state] = thread.time.get(state, 0) + rest
+    woken = min(rest, same.waiting_ns) if same is not None and state in BLOCKED_STATES else 0
+    thread.time[state] = thread.time.get(state, 0) + rest - woken
     life.running = rest if state is State.RUNNING else 0
     if state in (State.RUNNING, State.UNKNOWN):
         return
@@ -214,7 +215,9 @@ def _close(
             blocked_state = _kind_of(seed)
         life.open = OpenWait(blocked_state, row.blocked_ns, rest, same)
     else:
-        life.open = OpenWait(state, rest, 0, same)
+        life.open = OpenWait(state, rest - woken, woken, same)
+        if woken:
+            thread.time[State.RUNNABLE] = thread.time.get(State.RUNNABLE, 0) + woken
 
 
 def _never_switched(snapshot: Optional[ThreadSnapshot], sampled: bool) -> State:

@@ -84,7 +84,8 @@ class Plan:
         ]
         if config.offcpu and config.walk in (Walk.SCHED_EXIT, Walk.KPROBE):
             specs.append(walker.wait_walker(config, maps))
-        specs.append(wakeup.sched_wakeup(config, maps))
+        if config.wakeups:
+            specs.append(wakeup.sched_wakeup(config, maps))
         specs.append(switch.sched_switch(config, maps))
         if config.oncpu:
             specs.append(sampler.oncpu_sampler(config, maps))
@@ -247,6 +248,11 @@ def _layout(capabilities: Capabilities) -> Optional[KernelLayout]:
             task_on_cpu=on_cpu.offset if on_cpu else -1,
             task_on_cpu_size=on_cpu.size if on_cpu else 4,
             task_exit_state=offset("task_struct", "exit_state"),
+            run_delay=offset("task_struct", "sched_info.run_delay"),
+            last_queued=offset("task_struct", "sched_info.last_queued"),
+            task_cfs_rq=offset("task_struct", "se.cfs_rq"),
+            cfs_rq_rq=offset("cfs_rq", "rq"),
+            rq_clock=offset("rq", "clock"),
             regs_ip=offset("pt_regs", "pc" if arm else "ip"),
             regs_sp=offset("pt_regs", "sp"),
             regs_fp=offset("pt_regs", "regs[29]" if arm else "bp"),

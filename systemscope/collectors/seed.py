@@ -49,6 +49,7 @@ class ThreadSnapshot:
     kernel_names: tuple[str, ...] = ()
     user_ip: int = 0
     run_ns: int = 0
+    waiting_ns: int = 0  # queued for a CPU, as far as an iterator tells
 
 
 def from_iterator(data: bytes) -> dict[int, ThreadSnapshot]:
@@ -56,7 +57,21 @@ def from_iterator(data: bytes) -> dict[int, ThreadSnapshot]:
     found = {}
     whole = len(data) // TaskSnapshot.size * TaskSnapshot.size
     for row in TaskSnapshot.iter_unpack(data[:whole]):
-        start, kernel, user, tid, tgid, bits, flags, switches, on_cpu, exit_state, _, comm = row
+        (
+            start,
+            kernel,
+            user,
+            tid,
+            tgid,
+            bits,
+            flags,
+            switches,
+            on_cpu,
+            exit_state,
+            _,
+            waiting,
+            comm,
+        ) = row
         state = State.DEAD if exit_state else state_of_bits(bits)
         found[tid] = ThreadSnapshot(
             tid,
@@ -69,6 +84,7 @@ def from_iterator(data: bytes) -> dict[int, ThreadSnapshot]:
             user,
             switches,
             bool(on_cpu),
+            waiting_ns=waiting,
         )
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Callable
+
 from systemscope.bpfasm.builder import NOEXIST, Builder
 from systemscope.bpfasm.helpers import Helper
 from systemscope.bpfasm.types import MapSpec, ProgramType
@@ -48,14 +50,17 @@ class Ground:
 
     # -- the window
 
-    def now_in_window(self) -> tuple[Value, Pointer]:
-        """The time now and the control record; leaves the program outside of the window."""
+    def now_in_window(self) -> tuple[Value, Value]:
+        """The time now and the window's start; leaves the program outside of the window."""
         b = self.b
-        control = b.value_of(self.maps.control, Control)
         now = b.call(Helper.ktime_get_ns)
-        with b.if_(now - control.start >= control.span):
-            b.exit(0)
-        return now, control
+        start = b.let(0, spill=True)
+        with b.block():
+            control = b.value_of(self.maps.control, Control)
+            with b.if_(now - control.start >= control.span):
+                b.exit(0)
+            b.set(start, control.start)
+        return now, start
 
     def elapsed(self, now: ExprLike, since: Expr) -> Value:
         """``now - since``, 0 (and counted) if the clock seems to run backwards across CPUs."""
@@ -79,6 +84,21 @@ class Ground:
     def thread(self, tid: Expr) -> Pointer:
         """The record of ``tid``; null where it has none."""
         return self.b.lookup_index(self.maps.threads, tid, ThreadRecord)
+
+    def thread_of(self, tid: Callable[[], Expr]) -> Pointer:
+        """The record of the thread whose number ``tid`` emits, null for 0 (the idle tasks);
+        made where it is missing, system-wide. The record takes the first free register and what
+        ``tid`` needs is free again afterwards: this is the hot path."""
+        b = self.b
+        base = b.let(0)
+        with b.block():
+            number = b.let(tid())
+            with b.if_(number != 0):
+                found = self.thread(number)
+                if self.config.every_thread:
+                    self.make_thread(number, found)
+                b.set(base, found._base)
+        return b.cast(base, ThreadRecord)
 
     def make_thread(self, tid: Expr, record: Pointer) -> None:
         """Give a thread without a record one (system-wide). ``record`` becomes it, or null."""

@@ -51,9 +51,26 @@ class KernelLayout:
     task_on_cpu: int = -1
     task_on_cpu_size: int = 4  # one byte on 7.2
     task_exit_state: int = -1
+    run_delay: int = -1  # task_struct.sched_info.run_delay: ns waited for a CPU so far
+    last_queued: int = -1  # task_struct.sched_info.last_queued: rq clock when it began to wait
+    task_cfs_rq: int = -1  # task_struct.se.cfs_rq
+    cfs_rq_rq: int = -1
+    rq_clock: int = -1
     regs_ip: int = -1
     regs_sp: int = -1
     regs_fp: int = -1
+
+    @property
+    def tells_waiting(self) -> bool:
+        """True when a task and its run queue say how long it has waited for a CPU."""
+        needed = (
+            self.run_delay,
+            self.last_queued,
+            self.task_cfs_rq,
+            self.cfs_rq_rq,
+            self.rq_clock,
+        )
+        return min(needed) >= 0
 
 
 @dataclass(frozen=True)
@@ -115,3 +132,9 @@ class ProgramConfig:
     exits: int = 4096
     hash_seed: int = 0x9E3779B97F4A7C15
     cpu_ranges: tuple[tuple[int, int], ...] = ()  # count on these CPUs only (both ends included)
+
+    @property
+    def wakeups(self) -> bool:
+        """Whether sched_wakeup is followed: only where typed programs cannot read from the
+        scheduler's own sums how long a thread has waited for its CPU."""
+        return not (self.hook is Hook.TP_BTF and self.layout.tells_waiting)

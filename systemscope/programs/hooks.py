@@ -9,18 +9,18 @@ Arguments: ``include/trace/events/sched.h``. sched_switch's prev_state argument 
 from __future__ import annotations
 
 from systemscope.bpfasm.helpers import Helper
-from systemscope.bpfasm.records import Record, u32
+from systemscope.bpfasm.records import Record, u32, u64
 from systemscope.bpfasm.types import AttachType, ProgramType
 from systemscope.bpfasm.values import Const, Expr, Value
 from systemscope.programs.common import Ground
 from systemscope.programs.config import Hook
 
 
-class IdPair(Record):
-    """pid and tgid of a task, as they lie in task_struct."""
+class Words(Record):
+    """Room for four or eight bytes read from the kernel."""
 
-    pid: u32
-    tgid: u32
+    low: u32
+    high: u32
 
 
 def program_type(hook: Hook) -> ProgramType:
@@ -43,23 +43,21 @@ class TaskReader:
     def __init__(self, ground: Ground) -> None:
         self.g, self.b = ground, ground.b
 
-    def ids(self, task: Expr) -> tuple[Expr, Expr]:
-        """(tid, tgid)."""
-        layout = self.g.config.layout
-        if self.g.config.hook is Hook.TP_BTF:
-            tid = self.b.load(task, layout.task_pid, 4)
-            return tid, self.b.load(task, layout.task_tgid, 4)
-        pair = self.b.stack(IdPair)
-        self.read(self.b.address(pair), 8, task, layout.task_pid)
-        return self.b.let(pair.pid), self.b.let(pair.tgid)
+    def tid(self, task: Expr) -> Expr:
+        """Its number."""
+        return self.word(task, self.g.config.layout.task_pid, 4)
+
+    def tgid(self, task: Expr) -> Expr:
+        """Its thread group."""
+        return self.word(task, self.g.config.layout.task_tgid, 4)
 
     def word(self, task: Expr, offset: int, size: int) -> Value:
         """``size`` bytes (4 or 8) at ``offset``."""
         if self.g.config.hook is Hook.TP_BTF:
             return self.b.load(task, offset, size)
-        pair = self.b.stack(IdPair)
+        pair = self.b.stack(Words)
         self.read(self.b.address(pair), size, task, offset)
-        return self.b.let(pair.pid) if size == 4 else self.b.load(self.b.address(pair), 0, 8)
+        return self.b.let(pair.low) if size == 4 else self.b.load(self.b.address(pair), 0, 8)
 
     def read(self, to: Expr, size: int, base: Expr, offset: int) -> None:
         """Copy kernel memory to the stack."""
@@ -68,38 +66,70 @@ class TaskReader:
         self.b.do(helper, to, size, base + offset)
 
 
+class SwitchContext(Record):
+    """Arguments of the raw sched_switch event."""
+
+    preempt: u64
+    prev: u64
+    next: u64
+    state: u64
+
+
 class SwitchArguments:
-    """Arguments of sched_switch. ``current`` is the thread that leaves."""
+    """Arguments of sched_switch. ``current`` is the thread that leaves.
+
+    Each method emits its reads where it is called, so that nothing holds a register for long.
+    """
 
     def __init__(self, ground: Ground) -> None:
         self.g, self.b = ground, ground.b
-        self._tasks = TaskReader(ground)
-        b, context = self.b, ground.b.context
         self.hook = ground.config.hook
+        self._tasks = TaskReader(ground)
+        self._raw = ground.b.cast(ground.b.context, SwitchContext)
+
+    def prev_tid(self) -> Expr:
+        """The leaving thread."""
+        config = self.g.config
         if self.hook is Hook.TRACEPOINT:
-            self.prev_tid: Expr = b.load(context, ground.config.fields.switch_prev_pid, 4)
-            self._next: Value | None = None
-        else:
-            self._prev = b.load(context, 8, 8)
-            if self.hook is Hook.TP_BTF:
-                self.prev_tid = b.load(self._prev, ground.config.layout.task_pid, 4)
-            else:
-                self.prev_tid = b.let(b.call(Helper.get_current_pid_tgid) & 0xFFFFFFFF)
+            return self.b.load(self.b.context, config.fields.switch_prev_pid, 4)
+        if self.hook is Hook.TP_BTF:
+            return self.b.load(self.b.let(self._raw.prev), config.layout.task_pid, 4)
+        return self.b.call(Helper.get_current_pid_tgid) & 0xFFFFFFFF
+
+    def prev_run_delay(self) -> Expr:
+        """What the leaving thread has waited for CPUs in its life, in ns."""
+        prev = self.b.let(self._raw.prev)
+        return self.b.load(prev, self.g.config.layout.run_delay, 8)
+
+    def next_run_delay(self) -> Expr:
+        """The same of the coming thread, without the wait that ends now."""
+        task = self.b.let(self._raw.next)
+        return self.b.load(task, self.g.config.layout.run_delay, 8)
+
+    def next_waiting(self) -> Expr:
+        """The wait that ends now, as far as this queue knows it."""
+        return waiting_of(self.g, self.b.let(self._raw.next))
 
     def prev_tgid(self) -> Expr:
         """Thread group of the leaving thread."""
         return self.b.call(Helper.get_current_pid_tgid) >> 32
 
-    def next_ids(self) -> tuple[Expr, Expr]:
-        """(tid, tgid) of the coming thread; the tracepoint does not tell the tgid: 0."""
+    def next_tid(self) -> Expr:
+        """The coming thread."""
         if self.hook is Hook.TRACEPOINT:
-            offset = self.g.config.fields.switch_next_pid
-            return self.b.load(self.b.context, offset, 4), Const(0)
-        return self._tasks.ids(self.b.load(self.b.context, 16, 8))
+            return self.b.load(self.b.context, self.g.config.fields.switch_next_pid, 4)
+        return self._tasks.tid(self.b.let(self._raw.next))
+
+    def next_tgid(self) -> Expr:
+        """Its thread group; the tracepoint does not tell it: 0."""
+        if self.hook is Hook.TRACEPOINT:
+            return Const(0)
+        return self._tasks.tgid(self.b.let(self._raw.next))
 
     def preempted(self) -> Expr:
         """Non-zero when the leaving thread was preempted (raw hooks only)."""
-        return self.b.load(self.b.context, 0, 8) & 0xFF
+        preempt: Expr = self._raw.preempt
+        return preempt & 0xFF
 
     def state(self) -> Value:
         """The leaving thread's task state bits as this kernel encodes them for this hook."""
@@ -107,19 +137,48 @@ class SwitchArguments:
         if self.hook is Hook.TRACEPOINT:
             return self.b.load(self.b.context, config.fields.switch_prev_state, 8)
         if config.state_argument:
-            return self.b.let(self.b.load(self.b.context, 24, 8) & 0xFFFFFFFF)
+            return self.b.let(self._raw.state & 0xFFFFFFFF)
         layout = config.layout
-        return self._tasks.word(self._prev, layout.task_state, layout.task_state_size)
+        prev = self.b.let(self._raw.prev)
+        return self._tasks.word(prev, layout.task_state, layout.task_state_size)
+
+
+def waiting_of(g: Ground, task: Value) -> Expr:
+    """How long a task has been queued, in ns; 0 when it is not.
+
+    sched_info.last_queued is the run queue's clock when the task was queued; it is cleared, and
+    the wait added to sched_info.run_delay, as the task gets the CPU, right after sched_switch, and
+    when it moves to another queue (kernel/sched/stats.h).
+    """
+    b, layout = g.b, g.config.layout
+    waiting = b.let(0)
+    with b.block():
+        queued = b.load(task, layout.last_queued, 8)
+        with b.if_(queued != 0):
+            queue = b.load(b.load(task, layout.task_cfs_rq, 8), layout.cfs_rq_rq, 8)
+            clock = b.load(queue, layout.rq_clock, 8)
+            with b.if_(clock > queued):
+                b.set(waiting, clock - queued)
+    return waiting
 
 
 class EventTask:
-    """The one task that sched_wakeup and the like are about."""
+    """The one task that sched_wakeup and the like are about; ``argument`` of the raw event."""
 
     def __init__(self, ground: Ground, tracepoint_pid: int, argument: int = 0) -> None:
-        b = ground.b
-        self.tgid: Expr = Const(0)
-        if ground.config.hook is Hook.TRACEPOINT:
-            self.tid: Expr = b.load(b.context, tracepoint_pid, 4)
-        else:
-            task = b.load(b.context, 8 * argument, 8)
-            self.tid, self.tgid = TaskReader(ground).ids(task)
+        self.b, self._offset, self._argument = ground.b, tracepoint_pid, argument
+        self._traced = ground.config.hook is Hook.TRACEPOINT
+        self._tasks = TaskReader(ground)
+
+    def tid(self) -> Expr:
+        """Its number; reads where it is called."""
+        if self._traced:
+            return self.b.load(self.b.context, self._offset, 4)
+        return self._tasks.tid(self._task())
+
+    def tgid(self) -> Expr:
+        """Its thread group; tracepoints do not tell it: 0."""
+        return Const(0) if self._traced else self._tasks.tgid(self._task())
+
+    def _task(self) -> Value:
+        return self.b.load(self.b.context, 8 * self._argument, 8)

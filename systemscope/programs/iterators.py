@@ -13,6 +13,7 @@ from systemscope.bpfasm.types import AttachType, ProgramFlag, ProgramSpec, Progr
 from systemscope.bpfasm.values import All, Any_, Pointer, Value
 from systemscope.programs.common import Ground
 from systemscope.programs.config import ProgramConfig
+from systemscope.programs.hooks import waiting_of
 from systemscope.programs.maps import ProfilerMaps
 from systemscope.programs.records import (
     STACK_SLOTS,
@@ -101,6 +102,9 @@ def _describe(g: Ground, task: Value, snapshot: Pointer) -> None:
         snapshot.start_ns = b.load(task, layout.task_start_time, 8)
     if layout.task_on_cpu >= 0:
         snapshot.on_cpu = b.load(task, layout.task_on_cpu, layout.task_on_cpu_size)
+    if not g.config.wakeups:
+        with b.block():
+            snapshot.waiting_ns = waiting_of(g, task)
     if layout.task_exit_state >= 0:
         snapshot.exit_state = b.load(task, layout.task_exit_state, 4)
     if layout.task_comm >= 0:

@@ -27,13 +27,13 @@ def sched_process_fork(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec
     parent = EventTask(g, config.fields.fork_parent_pid, 0)
     flags = b.let(int(ThreadFlag.TRACKED) if config.every_thread else 0)
     with b.block():
-        record = g.thread(parent.tid)
+        record = g.thread(parent.tid())
         with b.if_(b.not_null(record)), b.if_(record.flags != 0):
             b.set(flags, record.flags & int(ThreadFlag.TRACKED | ThreadFlag.EXCLUDED))
     with b.if_(flags != 0):
         b.set(flags, flags | int(ThreadFlag.NEW))
         child = EventTask(g, config.fields.fork_child_pid, 1)
-        tid, tgid = b.let(child.tid), b.let(child.tgid)
+        tid, tgid = b.let(child.tid()), b.let(child.tgid())
         born = b.let(now)
         with b.if_(now - control.start >= control.span):
             b.set(born, 0)
@@ -107,8 +107,7 @@ def sched_process_exec(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec
     """
     g = Ground("sched_exec", program_type(config.hook), config, maps)
     b = g.b
-    now, control = g.now_in_window()
-    start = b.let(control.start, spill=True)
+    now, start = g.now_in_window()
     current = b.call(Helper.get_current_pid_tgid)
     tid = b.let(current & 0xFFFFFFFF)
     if config.hook is Hook.TRACEPOINT:

@@ -60,6 +60,7 @@ class ThreadRecord(Record):
     kernel_stack: u64  # of the wait under way, where stacks are taken at switch-out
     user_stack: u64
     walked_ns: u64
+    run_delay: u64  # the scheduler's sum when the thread left; 0 before its first event
     tid: u32
     tgid: u32
     state: u32
@@ -82,7 +83,7 @@ class ThreadRecord(Record):
 class ThreadWords(Record):
     """A ThreadRecord as words, for copying."""
 
-    words: Array = Array(u64, 43)
+    words: Array = Array(u64, 44)
 
 
 class CommWords(Record):
@@ -184,4 +185,5 @@ class TaskSnapshot(Record):
     on_cpu: u32
     exit_state: u32
     padding: u32
+    waiting_ns: u64  # for a CPU since it was queued last
     comm: Bytes = Bytes(16)

@@ -24,24 +24,21 @@ from systemscope.programs.records import (
     ThreadFlag,
 )
 from systemscope.programs.stacks import StackWalker, tracing_frames
+from systemscope.programs.states import classify
 from systemscope.programs.threads import since_of
 
 WALK_INTERVAL_LOW_NS = 250_000  # switch-out walks of one thread come no closer on average
 WALK_INTERVAL_HIGH_NS = 1_000_000
 STRIDE_MAX = 4096
-_TASK_BITS = 0xFF  # 6.1 added TASK_FREEZABLE 0x2000: never compare prev_state for equality
-_NOLOAD = 0x400  # TASK_NOLOAD: with TASK_UNINTERRUPTIBLE it is TASK_IDLE
-_FROZEN = 0x8000  # TASK_FROZEN (6.1)
 
 
 def sched_switch(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
     """The program on sched_switch."""
     g = Ground("sched_switch", program_type(config.hook), config, maps)
     b = g.b
-    now, control = g.now_in_window()
-    start = b.let(control.start, spill=True)
+    now, start = g.now_in_window()
     arguments = SwitchArguments(g)
-    with b.if_(arguments.prev_tid != 0):
+    with b.block():
         _leave(g, arguments, now, start)
     _come(g, arguments, now, start)
     b.exit(0)
@@ -50,10 +47,7 @@ def sched_switch(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
 
 def _leave(g: Ground, arguments: SwitchArguments, now: Value, start: Value) -> None:
     b = g.b
-    tid = arguments.prev_tid
-    record = g.thread(tid)
-    if g.config.every_thread:
-        g.make_thread(tid, record)
+    record = g.thread_of(arguments.prev_tid)
     with b.if_(b.not_null(record)), b.if_((record.flags & int(ThreadFlag.TRACKED)) != 0):
         with b.if_(record.tgid == 0):
             record.tgid = arguments.prev_tgid()
@@ -66,11 +60,14 @@ def _leave(g: Ground, arguments: SwitchArguments, now: Value, start: Value) -> N
                 g.count("missed_switches")
             with b.else_():
                 _add_running(g, record, delta)
+        if not g.config.wakeups:
+            with b.block():
+                record.run_delay = arguments.prev_run_delay()
         record.last_ns = now
         record.flags = record.flags & ~int(ThreadFlag.NEW) & 0xFFFFFFFF
         record.blocked_ns = 0
         record.switches = record.switches + 1
-        state = _classify(g, arguments, record)
+        state = classify(g, arguments, record)
         record.state = state
         with b.if_(state == int(State.DEAD)):
             g.retire(record, now)
@@ -88,47 +85,6 @@ def _add_running(g: Ground, record: Pointer, delta: Value) -> None:
         b.add(record.time[int(State.RUNNING)], delta)
     with b.else_():
         b.add(record.time[ELSEWHERE], delta)
-
-
-def _classify(g: Ground, arguments: SwitchArguments, record: Pointer) -> Value:
-    """The model's state for what the kernel says the leaving thread does next."""
-    b, bits = g.b, g.config.state_bits
-    raw = arguments.state()
-    if bits.shift:
-        b.set(raw, raw >> bits.shift)
-    state = b.let(int(State.RUNNABLE))
-    if arguments.hook is Hook.TRACEPOINT:
-        preempted = (raw & bits.preempted) != 0
-    else:
-        preempted = arguments.preempted() != 0
-    with b.if_(preempted):
-        record.preemptions = record.preemptions + 1
-        b.set(raw, 0)
-    with b.if_((raw & 1) != 0):
-        b.set(state, int(State.SLEEPING))
-    with b.else_(), b.if_(raw != 0):
-        _classify_rare(g, raw, state, record)
-    return state
-
-
-def _classify_rare(g: Ground, raw: Value, state: Value, record: Pointer) -> None:
-    b, dead = g.b, g.config.state_bits.dead
-    b.set(state, int(State.BLOCKED))
-    exiting = (record.flags & int(ThreadFlag.EXITING)) != 0
-    with b.if_((raw & _FROZEN) != 0):
-        b.set(state, int(State.STOPPED))
-    for bit, meaning in ((0x40, State.PARKED), (8, State.TRACED), (4, State.STOPPED)):
-        with b.if_((raw & bit) != 0):
-            b.set(state, int(meaning))
-    with b.if_((raw & 2) != 0):
-        b.set(state, int(State.DISK))
-        if g.config.hook is not Hook.TRACEPOINT:
-            with b.if_((raw & _NOLOAD) != 0):
-                b.set(state, int(State.IDLE))
-    with b.else_(), b.if_(All((raw & dead) != 0, exiting)):
-        b.set(state, int(State.DEAD))
-    with b.if_(All((raw & _TASK_BITS) == 0, (raw & 0x1000) != 0)):  # TASK_RTLOCK_WAIT
-        b.set(state, int(State.DISK))
 
 
 def _walk_now_and_then(g: Ground, record: Pointer, now: Value) -> None:
@@ -167,16 +123,40 @@ def _walk_now_and_then(g: Ground, record: Pointer, now: Value) -> None:
 
 def _come(g: Ground, arguments: SwitchArguments, now: Value, start: Value) -> None:
     b = g.b
-    tid, tgid = arguments.next_ids()
-    with b.if_(tid != 0):
-        record = g.thread(tid)
-        if g.config.every_thread:
-            g.make_thread(tid, record)
-        with b.if_(b.not_null(record)), b.if_((record.flags & int(ThreadFlag.TRACKED)) != 0):
-            if g.config.hook is not Hook.TRACEPOINT:
-                with b.if_(record.tgid == 0):
-                    record.tgid = tgid
-            thread_comes(g, record, now, start)
+    record = g.thread_of(arguments.next_tid)
+    with b.if_(b.not_null(record)), b.if_((record.flags & int(ThreadFlag.TRACKED)) != 0):
+        if g.config.hook is not Hook.TRACEPOINT:
+            with b.if_(record.tgid == 0):
+                record.tgid = arguments.next_tgid()
+        if not g.config.wakeups:
+            _split_by_scheduler(g, arguments, record, now, start)
+        thread_comes(g, record, now, start)
+
+
+def _split_by_scheduler(
+    g: Ground, arguments: SwitchArguments, record: Pointer, now: Value, start: Value
+) -> None:
+    """Where wake-ups are not followed: the blocked part of the wait ends where the scheduler's own
+    sum of the time queued says that the thread became runnable. One program less runs at every
+    switch, and all that is left is the wait for the CPU."""
+    b = g.b
+    with b.if_(record.state > int(State.RUNNABLE)):
+        since = b.let(since_of(g, record, start), spill=True)
+        queued = b.let(arguments.next_waiting(), spill=True)
+        with b.if_(record.last_ns != 0):
+            # What it waited on other queues before it was moved is in the sum.
+            b.set(queued, queued + arguments.next_run_delay() - record.run_delay)
+        blocked = b.let(g.elapsed(now, since))
+        with b.if_(queued > blocked):
+            b.set(queued, blocked)
+        b.set(blocked, blocked - queued)
+        state = b.let(record.state)
+        b.add(record.time[state], blocked)
+        b.add(record.waits[state], 1)
+        record.blocked_ns = blocked
+        record.blocked_state = state
+        record.state = int(State.RUNNABLE)
+        record.last_ns = since + blocked
 
 
 def thread_comes(g: Ground, record: Pointer, now: Value, start: Value) -> None:

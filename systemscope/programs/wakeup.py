@@ -20,16 +20,13 @@ def sched_wakeup(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
     """
     g = Ground("sched_wakeup", program_type(config.hook), config, maps)
     b = g.b
-    now, control = g.now_in_window()
-    start = b.let(control.start, spill=True)
+    now, start = g.now_in_window()
     task = EventTask(g, config.fields.wakeup_pid)
-    record = g.thread(task.tid)
-    if config.every_thread:
-        g.make_thread(task.tid, record)
+    record = g.thread_of(task.tid)
     with b.if_(b.not_null(record)), b.if_((record.flags & int(ThreadFlag.TRACKED)) != 0):
         if config.hook is not Hook.TRACEPOINT:
             with b.if_(record.tgid == 0):
-                record.tgid = task.tgid
+                record.tgid = task.tgid()
         state = b.let(record.state)
         with b.if_(state == int(State.RUNNING)):
             _leave_if_running(g, always=True)

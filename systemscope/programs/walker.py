@@ -67,6 +67,6 @@ def _repair_missed_coming(g: Ground, ids: Value) -> None:
     b = g.b
     record = g.thread(ids & 0xFFFFFFFF)
     with b.if_(b.not_null(record)), b.if_(record.state > int(State.RUNNING)):
-        now, control = g.now_in_window()
-        thread_comes(g, record, now, b.let(control.start, spill=True))
+        now, start = g.now_in_window()
+        thread_comes(g, record, now, start)
         g.count("missed_switches")

@@ -18,7 +18,6 @@ _LOSS_WORDS = {
     "threads_table_full": "events of threads not kept, the table was full",
     "exits_table_full": "thread exits not kept, the table was full",
     "walks_failed": "stack walks that failed",
-    "walks_skipped": "stack walks left out to bound the cost",
     "stacks_truncated": "stacks cut at the depth limit",
     "stack_collisions": "stacks lost to equal hashes",
     "updates_refused": "table updates refused by the kernel",

@@ -229,9 +229,7 @@ class Window:
     def _see(self, tgid: int) -> None:
         if tgid in self.table or tgid == os.getpid():
             return
-        if self.table.see(tgid, time.monotonic_ns()) and self.files is not None:
-            for mapping in self.table.mappings(tgid):
-                self.files.pin(tgid, mapping)
+        self.table.see(tgid, time.monotonic_ns())  # its mappings come to _pin
 
     def _pin(self, tgid: int, mapping: Mapping) -> None:
         if self.files is not None:

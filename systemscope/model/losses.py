@@ -15,7 +15,6 @@ class Losses:
     threads_table_full: int = 0
     exits_table_full: int = 0
     walks_failed: int = 0
-    walks_skipped: int = 0  # over the budget of the switch-out walk
     stacks_truncated: int = 0
     stack_collisions: int = 0
     updates_refused: int = 0  # a table refused an update (-EBUSY in NMI context)

@@ -155,7 +155,6 @@ class Stats(Record):
 
     samples: u64
     idle_samples: u64
-    switches: u64
     stacks_full: u64
     counts_full: u64
     threads_full: u64

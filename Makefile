@@ -10,7 +10,7 @@ PYTEST := $(PYTHON) -m pytest
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 QUIET_SUDO := $(shell [ "$$(id -u)" = 0 ] || { sudo -n true 2>/dev/null && echo sudo -n -E; })
 
-.PHONY: help install demo check lint types unit test bench clean
+.PHONY: help install demo check lint types unit test viewers bench clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1 /p' $(firstword $(MAKEFILE_LIST)) | \
@@ -44,10 +44,18 @@ unit: $(READY)
 test: $(READY) ## Every test this machine can run (those of the kernel need root)
 	$(QUIET_SUDO) $(PYTEST) tests
 
+VIEWERS := tests/viewers/node_modules/installed
+
+viewers: $(VIEWERS) ## Fetch the viewers that the tests open output in (npm)
+
+$(VIEWERS): tests/viewers/package.json
+	cd tests/viewers && npm install --no-audit --no-fund --no-package-lock --ignore-scripts
+	@touch $@
+
 bench: $(READY) ## Measure cost and speed, beside other tools where they are installed
 	$(SUDO) $(PYTHON) -m tools.bench
 
 clean: ## Remove everything that was made here
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf tests/workloads/bin demo.folded
+	rm -rf tests/viewers/node_modules tests/workloads/bin demo.folded
 	find systemscope tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,10 +14,10 @@ from systemscope.cli.preflight import check
 from systemscope.cli.progress import ProgressLine
 from systemscope.cli.report import say
 from systemscope.cli.signals import Interrupts
-from systemscope.cli.summary import summary
 from systemscope.cli.usage import HelpShown
 from systemscope.errors import VerifierError
 from systemscope.exporters.output import Output
+from systemscope.exporters.summary import summary
 from systemscope.model import Capture, Profile
 from systemscope.model.filters import Hidden, select
 

@@ -10,6 +10,8 @@ import importlib
 import io
 import os
 import pkgutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any, BinaryIO
 
@@ -23,19 +25,27 @@ class ExportOptions:
 
     ``per_thread`` tells threads apart (``comm-pid/tid``) where stacks are otherwise merged by
     thread name. ``state`` ends each stack in what the thread was doing. ``annotate`` marks kernel,
-    JIT and inlined frames.
+    JIT and inlined frames. ``min_slice_ns`` leaves shorter slices out of a timeline. ``color`` and
+    ``width`` (columns) are for text. ``normalize`` scales a difference's first profile to the
+    second one's total.
     """
 
     per_thread: bool = False
     state: bool = True
     annotate: bool = False
+    min_slice_ns: int = 0
+    color: bool = False
+    width: int = 80
+    normalize: bool = False
 
 
 @dataclass(frozen=True)
 class Format:
     """One output format. ``extensions`` are lower case with their dot, the usual one first.
 
-    A ``binary`` format writes bytes, any other one text (UTF-8).
+    A ``binary`` format writes bytes, any other one text (UTF-8). ``names`` says that addresses must
+    have names first, ``timeline`` that the capture must hold a timeline. Where ``differences`` is
+    true the module has ``write_difference(before, after, stream, options)`` too.
     """
 
     name: str
@@ -43,6 +53,9 @@ class Format:
     summary: str
     binary: bool
     module: str
+    names: bool = True
+    timeline: bool = False
+    differences: bool = False
 
     def write(self, profile: Profile, stream: IO[Any], options: ExportOptions) -> None:
         """Write ``profile`` to ``stream``, which takes bytes if ``binary`` and text otherwise."""
@@ -50,13 +63,32 @@ class Format:
 
     def write_bytes(self, profile: Profile, raw: BinaryIO, options: ExportOptions) -> None:
         """Write ``profile`` to the byte stream ``raw`` and flush it. ``raw`` stays open."""
+        with self._stream(raw) as stream:
+            self.write(profile, stream, options)
+
+    def write_difference(
+        self, before: Profile, after: Profile, raw: BinaryIO, options: ExportOptions
+    ) -> None:
+        """Write how ``after`` differs from ``before`` to the byte stream ``raw`` and flush it.
+
+        Raises UsageError where the format cannot show differences.
+        """
+        if not self.differences:
+            able = ", ".join(one.name for one in formats() if one.differences)
+            raise UsageError(f"{self.name} cannot show a difference", f"use one of: {able}")
+        with self._stream(raw) as stream:
+            module = importlib.import_module(self.module)
+            module.write_difference(before, after, stream, options)
+
+    @contextmanager
+    def _stream(self, raw: BinaryIO) -> Iterator[IO[Any]]:
         if self.binary:
-            self.write(profile, raw, options)
+            yield raw
             raw.flush()
             return
         text = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", newline="\n")
         try:
-            self.write(profile, text, options)
+            yield text
             text.flush()
         finally:
             text.detach()

@@ -12,6 +12,8 @@ from systemscope.model.capture import (
     Stack,
     Thread,
 )
+from systemscope.model.delays import Delay, DelayKind
+from systemscope.model.host import HostFacts, KernelSymbol
 from systemscope.model.losses import Losses
 from systemscope.model.profile import Frame, FrameKind, Profile, Sample
 from systemscope.model.states import (
@@ -21,18 +23,25 @@ from systemscope.model.states import (
     State,
     state_name,
 )
+from systemscope.model.timeline import Event, EventKind, Timeline
 
 __all__ = [
     "BLOCKED_STATES",
     "STATE_COUNT",
     "STATE_OF_LETTER",
     "Capture",
+    "Delay",
+    "DelayKind",
     "Entry",
+    "Event",
+    "EventKind",
     "FileId",
     "Frame",
     "FrameKind",
     "Gap",
+    "HostFacts",
     "Image",
+    "KernelSymbol",
     "Losses",
     "Mapping",
     "Overhead",
@@ -42,5 +51,6 @@ __all__ = [
     "Stack",
     "State",
     "Thread",
+    "Timeline",
     "state_name",
 ]

@@ -1,7 +1,7 @@
 """A Capture: what the kernel saw over one window. Addresses and nanoseconds, nothing named.
 
-All times are CLOCK_MONOTONIC nanoseconds. A capture is plain data: it can be pickled, saved and
-symbolized on another machine.
+All times are CLOCK_MONOTONIC nanoseconds. A capture is plain data (but for its timeline, which may
+lie in an open file): it can be saved and symbolized on another machine.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Optional
 
+from systemscope.model.delays import Delay, DelayKind
+from systemscope.model.host import HostFacts
 from systemscope.model.losses import Losses
 from systemscope.model.states import State
+from systemscope.model.timeline import Timeline
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ class Thread:
 
     ``begin`` and ``end`` bound its life inside the window. ``time`` and ``elsewhere`` sum to
     ``end - begin``.
-    ``waits`` counts the periods spent in each state.
+    ``waits`` counts the periods spent in each state. ``delays`` is what the kernel's own delay
+    accounting says of the same time; None where it was not asked.
     """
 
     tid: int
@@ -87,6 +91,7 @@ class Thread:
     ran: bool = True  # switched in or out, or running, at least once within the window
     preemptions: int = 0
     elsewhere: int = 0  # ns left out: on CPUs not asked for, or in waits that ended there
+    delays: Optional[dict[DelayKind, Delay]] = None
 
     @property
     def elapsed(self) -> int:
@@ -156,7 +161,11 @@ class Overhead:
 
 @dataclass
 class Capture:
-    """Everything one window yielded. ``stacks[0]`` is the empty stack."""
+    """Everything one window yielded. ``stacks[0]`` is the empty stack.
+
+    ``timeline`` is there when one was recorded. ``facts`` is what another machine needs to know of
+    this one to name the addresses; None while they are named where they were seen.
+    """
 
     start: int
     end: int
@@ -175,3 +184,5 @@ class Capture:
     notes: list[str] = field(default_factory=list)  # one line each: fallbacks taken and their cost
     samples: int = 0
     ended_by: str = "duration"
+    timeline: Optional[Timeline] = None
+    facts: Optional[HostFacts] = None

@@ -25,6 +25,8 @@ class Losses:
     recursion_missed: int = 0
     switches_missed: int = 0  # a thread came back that had not been seen to leave
     clock_backwards: int = 0
+    timeline_events_lost: int = 0  # did not fit into the ring, or onto the disk
+    delays_lost: int = 0  # exits whose delay accounts did not arrive
     unresolved_frames: int = 0  # filled in by the symbolizer
     resolved_frames: int = 0
     unaccounted_ns: int = 0

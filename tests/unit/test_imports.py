@@ -18,6 +18,7 @@ EVERYONE = {"errors", "version"}
 BELOW_COLLECTORS = {
     "bpfasm", "syscalls", "model", "elf", "bpf", "kernel", "programs", "processes",
 }  # fmt: skip
+STAGES = {"collectors", "symbolizer", "wire", "exporters", "importers"}
 PROCESSES = {"model", "elf", "bpf", "kernel", "bpfasm", "syscalls"}
 
 #: Package -> the packages it may know, besides itself and EVERYONE.
@@ -34,10 +35,12 @@ ALLOWED: dict[str, set[str]] = {
     "processes": PROCESSES,
     "collectors": BELOW_COLLECTORS,
     "symbolizer": {"elf", "processes", "model", "kernel", "syscalls"},
-    "exporters": {"model"},
+    "wire": {"model"},
+    "exporters": {"model", "wire"},
+    "importers": {"model", "wire"},
     # The public API joins the stages; the package's own face and the command line lead to them.
-    "api": BELOW_COLLECTORS | {"collectors", "symbolizer", "exporters"},
-    "cli": BELOW_COLLECTORS | {"collectors", "symbolizer", "exporters", "api"},
+    "api": BELOW_COLLECTORS | STAGES,
+    "cli": BELOW_COLLECTORS | STAGES | {"api"},
     "__init__": {"api", "model"},
     "__main__": {"cli"},
 }
@@ -47,7 +50,7 @@ HOMES = {
     "elftools": {"elf"},
     "docopt": {"cli"},
     "pyroute2": {"processes"},
-    "google": {"exporters"},
+    "google": {"wire"},
     "capstone": {"cli", "bpfasm"},
 }
 CTYPES_HOMES = {"syscalls"}

@@ -41,7 +41,7 @@ def show(pid: int) -> None:
     import time
 
     import systemscope
-    from systemscope.cli.summary import summary
+    from systemscope.exporters.summary import summary
     from systemscope.model.filters import Hidden
 
     print(f"$ systemscope profile --pid {pid} --duration {SECONDS} --output top --per-thread\n")

@@ -28,6 +28,8 @@ _LOSS_WORDS = {
     "recursion_missed": "program runs skipped by the kernel as recursive",
     "switches_missed": "context switches not seen",
     "clock_backwards": "times the clock ran backwards between CPUs",
+    "timeline_events_lost": "events of the timeline not kept",
+    "delays_lost": "ended threads whose delay accounts did not arrive",
     "unaccounted_ns": "thread time in no known state",
 }
 _NOT_LOSSES = frozenset({"unresolved_frames", "resolved_frames"})
@@ -40,10 +42,22 @@ def summary(
     cpu_seconds: float = 0.0,
     verbose: bool = False,
 ) -> list[str]:
-    """The summary of a whole ``capture`` (nothing filtered out), as lines.
+    """The summary of a whole ``capture`` (nothing filtered out), as lines for a terminal."""
+    found = summary_rows(capture, hidden, notes, cpu_seconds, verbose)
+    return [f"  {name:<{_WIDTH}}{text}" for name, text in found]
 
-    ``hidden`` is what the profile leaves out of it; ``cpu_seconds`` the CPU time of this process
-    from its start.
+
+def summary_rows(
+    capture: Capture,
+    hidden: Hidden = Hidden(),
+    notes: Sequence[str] = (),
+    cpu_seconds: float = 0.0,
+    verbose: bool = False,
+) -> list[tuple[str, str]]:
+    """(what, words) of the summary; what is "" where a line goes on.
+
+    ``hidden`` is what the profile leaves out of the capture; ``cpu_seconds`` the CPU time of this
+    process from its start. The words are safe to print.
     """
     rows = [("window", _window(capture)), ("threads", _threads(capture.threads))]
     rows += [("", text) for text in _hidden(hidden)]
@@ -64,7 +78,7 @@ def summary(
     rows += [("note", safe_text(note)) for note in dict.fromkeys([*capture.notes, *notes])]
     if verbose:
         rows += _details(capture)
-    return [f"  {name:<{_WIDTH}}{text}" for name, text in rows]
+    return rows
 
 
 def losses(lost: Losses) -> list[str]:

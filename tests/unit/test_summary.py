@@ -9,9 +9,9 @@ import pytest
 
 from systemscope.cli.preflight import require
 from systemscope.cli.progress import ProgressLine, describe_end, describe_target
-from systemscope.cli.summary import losses, seconds, summary
 from systemscope.collectors.request import Progress, Request
 from systemscope.errors import PermissionMissing
+from systemscope.exporters.summary import losses, seconds, summary
 from systemscope.kernel.privileges import Capability, Privileges, SeccompMode
 from systemscope.model import Capture, Losses, State
 from systemscope.model.filters import Hidden

@@ -1,0 +1,1 @@
+"""Files back to captures and profiles: one module a format."""

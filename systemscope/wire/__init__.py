@@ -1,0 +1,1 @@
+"""Byte-level forms that both writers and readers of a format need."""

@@ -42,17 +42,19 @@ def read_options(command: str, arguments: Sequence[str]) -> Options:
     if parsed.rest is not None and not parsed.rest:
         raise UsageError("there is no command after '--'", "add one, as in: -- sleep 1")
     _refuse_conflicts(given, parsed.rest)
-    request = _request(command, given, parsed.rest or ())
     path = "" if given["-o"] in (None, "-") else values.word("-o", given["-o"])
+    form = _format(given["--output"], path)
+    request = _request(command, given, parsed.rest or (), form)
     return Options(
         command=command,
         request=request,
         selection=_selection(command, given, request.system_wide),
-        format=_format(given["--output"], path),
+        format=form,
         export=ExportOptions(
             per_thread=given["--per-thread"],
             state=not given["--no-state"],
             annotate=given["--annotate"],
+            min_slice_ns=_min_slice_ns(given["--min-slice"]),
         ),
         path=path,
         quiet=given["--quiet"],
@@ -77,7 +79,7 @@ def _refuse_conflicts(given: dict[str, Any], command: Optional[tuple[str, ...]])
             )
 
 
-def _request(command: str, given: dict[str, Any], words: tuple[str, ...]) -> Request:
+def _request(command: str, given: dict[str, Any], words: tuple[str, ...], form: Format) -> Request:
     def optional(option: str, reader: Any, nothing: Any) -> Any:
         return nothing if given[option] is None else reader(given[option])
 
@@ -97,6 +99,8 @@ def _request(command: str, given: dict[str, Any], words: tuple[str, ...]) -> Req
         kernel_stacks=not given["--user-stacks-only"],
         user_threads_only=given["--user-threads-only"],
         kernel_threads_only=given["--kernel-threads-only"],
+        timeline=given["--timeline"] or form.timeline,
+        delays=given["--delays"],
         disabled=optional("--without", _features, frozenset()),
     )
 
@@ -134,6 +138,10 @@ def _format(name: Optional[str], path: str) -> Format:
 
 def _is_special(path: str) -> bool:
     return os.path.exists(path) and not os.path.isfile(path)
+
+
+def _min_slice_ns(text: Optional[str]) -> int:
+    return 0 if text is None else values.microseconds_ns("--min-slice", text)
 
 
 def _features(text: str) -> frozenset[str]:

@@ -42,6 +42,10 @@ The window:
                             shorter ones are added up and sampled (default 1000).
   -U, --user-stacks-only    Leave kernel frames out.
   -K, --kernel-stacks-only  Leave user frames out.
+  --delays                  Add what the kernel's own delay accounting says of each thread: waiting
+                            for CPU, block I/O, swap-in, reclaim and more.
+  --timeline                Record the order of things too, for a capture that is to become a
+                            timeline. The chrome format always does.
 
 What to show:
   --state LIST              Only time in these states: running, runnable, sleeping, disk, stopped,
@@ -50,6 +54,7 @@ What to show:
                             this they are shown, but hidden when the whole system is profiled.
   --per-thread              Tell threads apart: comm-pid/tid instead of comm.
   --no-state                No pseudo-frame for the state at the leaf.
+  --min-slice US            Leave slices of fewer microseconds out of a timeline (default 0).
   -a, --annotate            Mark kernel frames _[k], JIT frames _[j], inlined frames _[i].
 
 Output:

@@ -43,7 +43,12 @@ def duration_ns(text: str) -> int:
 
 def min_block_ns(text: str) -> int:
     """Microseconds, as nanoseconds, at least one. 0 gives every wait its own stack."""
-    return max(1, round(number("--min-block", text, 0, 60_000_000, "microseconds") * 1_000))
+    return max(1, microseconds_ns("--min-block", text))
+
+
+def microseconds_ns(option: str, text: str) -> int:
+    """Microseconds, up to a minute, as nanoseconds."""
+    return round(number(option, text, 0, 60_000_000, "microseconds") * 1_000)
 
 
 def id_list(option: str, text: str) -> tuple[int, ...]:

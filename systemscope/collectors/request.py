@@ -17,7 +17,9 @@ class Request:
     ``pids`` are thread groups whose threads and later children are followed; ``tids`` single
     threads. ``comm`` is a glob on process or thread names. ``command`` is started held, profiled
     from its first instruction to its end. ``duration_ns`` None means until stopped or until the
-    last target is gone. ``disabled`` names capabilities to do without (tests of fallbacks).
+    last target is gone. ``timeline`` streams every stretch of every thread's time to a file
+    while the window runs. ``delays`` asks the kernel's delay accounting too.
+    ``disabled`` names capabilities to do without (tests of fallbacks).
     """
 
     pids: tuple[int, ...] = ()
@@ -36,6 +38,8 @@ class Request:
     kernel_stacks: bool = True
     user_threads_only: bool = False
     kernel_threads_only: bool = False
+    timeline: bool = False
+    delays: bool = False
     disabled: frozenset[str] = frozenset()
 
     @property

@@ -44,7 +44,7 @@ def read_options(command: str, arguments: Sequence[str]) -> Options:
     _refuse_conflicts(given, parsed.rest)
     path = "" if given["-o"] in (None, "-") else values.word("-o", given["-o"])
     form = _format(given["--output"], path)
-    request = _request(command, given, parsed.rest or (), form)
+    request = _request(command, given, parsed.rest or (), form, path)
     return Options(
         command=command,
         request=request,
@@ -79,7 +79,9 @@ def _refuse_conflicts(given: dict[str, Any], command: Optional[tuple[str, ...]])
             )
 
 
-def _request(command: str, given: dict[str, Any], words: tuple[str, ...], form: Format) -> Request:
+def _request(
+    command: str, given: dict[str, Any], words: tuple[str, ...], form: Format, path: str
+) -> Request:
     def optional(option: str, reader: Any, nothing: Any) -> Any:
         return nothing if given[option] is None else reader(given[option])
 
@@ -100,6 +102,7 @@ def _request(command: str, given: dict[str, Any], words: tuple[str, ...], form: 
         user_threads_only=given["--user-threads-only"],
         kernel_threads_only=given["--kernel-threads-only"],
         timeline=given["--timeline"] or form.timeline,
+        spool_directory=_spool_directory(path),
         delays=given["--delays"],
         disabled=optional("--without", _features, frozenset()),
     )
@@ -138,6 +141,13 @@ def _format(name: Optional[str], path: str) -> Format:
 
 def _is_special(path: str) -> bool:
     return os.path.exists(path) and not os.path.isfile(path)
+
+
+def _spool_directory(path: str) -> str:
+    """Beside the output, where there is room for it too; "" where that is no file."""
+    if not path or path.startswith("/dev/") or _is_special(path):
+        return ""
+    return os.path.dirname(os.path.realpath(path))
 
 
 def _min_slice_ns(text: Optional[str]) -> int:

@@ -31,6 +31,9 @@ def assemble(capture: Capture, window: Window) -> None:
     full = bool(losses.counts_table_full or losses.stacks_table_full)
     options = Options(request.oncpu, request.offcpu, session.plan.config.min_block_ns, full)
     capture.entries = build_entries(lives, counts, stacks, options, losses)
+    if window.recorder is not None:
+        capture.timeline = window.recorder.finish(lives, stacks, session.stats())
+        losses.timeline_events_lost = capture.timeline.lost
     capture.stacks = stacks.stacks
     capture.threads = [life.thread for life in lives.all]
     capture.processes = _processes(window, lives.all)

@@ -19,11 +19,12 @@ class StackList:
     def __init__(self, reader: StackReader, losses: Losses) -> None:
         self.stacks = [Stack()]
         self._reader, self._losses = reader, losses
-        self._indexes: dict[object, int] = {}
+        self._pairs: dict[tuple[int, int], int] = {}
+        self._named: dict[tuple[tuple[str, ...], int], int] = {}
 
     def pair(self, kernel: int, user: int) -> int:
         """Index of the stack with these two ids."""
-        index = self._indexes.get((kernel, user))
+        index = self._pairs.get((kernel, user))
         if index is None:
             reader = self._reader
             stack = Stack(
@@ -32,9 +33,13 @@ class StackList:
                 kernel_truncated=reader.truncated(kernel),
                 user_truncated=reader.truncated(user),
             )
-            index = self._indexes[kernel, user] = self._add(stack)
+            index = self._pairs[kernel, user] = self._add(stack)
             self._losses.stacks_truncated += stack.kernel_truncated or stack.user_truncated
         return index
+
+    def pairs(self) -> dict[tuple[int, int], int]:
+        """Every pair of stack ids that was asked for, and its index."""
+        return dict(self._pairs)
 
     def of_snapshot(self, snapshot: ThreadSnapshot) -> int:
         """Index of the stack a sleeping thread was found with; 0 when there is none."""
@@ -43,11 +48,11 @@ class StackList:
         if not (snapshot.kernel_names or snapshot.user_ip):
             return 0
         key = (snapshot.kernel_names, snapshot.user_ip)
-        index = self._indexes.get(key)
+        index = self._named.get(key)
         if index is None:
             user = (snapshot.user_ip,) if snapshot.user_ip else ()
             stack = Stack(user=user, kernel_names=snapshot.kernel_names, user_truncated=bool(user))
-            index = self._indexes[key] = self._add(stack)
+            index = self._named[key] = self._add(stack)
         return index
 
     def _add(self, stack: Stack) -> int:

@@ -253,6 +253,8 @@ def add_silent(
         if some_cpus and thread.ran and tid not in sampled:
             _take_elsewhere(thread, elapsed)
         life = Life(thread, kernel_thread=seed.kernel_thread)
+        if state is State.RUNNING:
+            life.running = elapsed
         if state is State.RUNNABLE:
             life.open = OpenWait(State.BLOCKED, 0, elapsed, snapshot)
         elif state is not State.RUNNING:

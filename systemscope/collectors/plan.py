@@ -12,11 +12,12 @@ from systemscope.collectors.request import MAX_STACK_DEPTH, Request
 from systemscope.errors import Unsupported
 from systemscope.kernel.btf import KernelBtf
 from systemscope.kernel.capabilities import Capabilities
-from systemscope.programs import iterators, lifecycle, sampler, switch, wakeup, walker
+from systemscope.programs import iterators, lifecycle, sampler, switch, timeline, wakeup, walker
 from systemscope.programs.config import (
     Hook,
     KernelLayout,
     ProgramConfig,
+    Ring,
     StackTable,
     StateBits,
     Storage,
@@ -86,6 +87,9 @@ class Plan:
             specs.append(walker.wait_walker(config, maps))
         if config.wakeups:
             specs.append(wakeup.sched_wakeup(config, maps))
+        if config.ring is not Ring.NONE:
+            specs.append(timeline.sched_waking(config, maps))
+            specs += timeline.interrupt_marks(config, maps)
         specs.append(switch.sched_switch(config, maps))
         if config.oncpu:
             specs.append(sampler.oncpu_sampler(config, maps))
@@ -108,7 +112,7 @@ def make_plan(capabilities: Capabilities, request: Request) -> Plan:
     if not capabilities.bounded_loops and capabilities.max_instructions < 10_000:
         hashed = False  # the hash, unrolled, would not fit
     walk, symbol = _walk(capabilities, hook, request, notes)
-    fields, ids = _tracepoints(capabilities) if hook is Hook.TRACEPOINT else (None, {})
+    fields, ids = _tracepoints(request) if hook is Hook.TRACEPOINT else (None, {})
     if not hashed:
         notes.append(
             "stacks are kept in the kernel's stack-id table, whose collisions lose some "
@@ -141,6 +145,8 @@ def make_plan(capabilities: Capabilities, request: Request) -> Plan:
         cpu_ranges=_ranges(request.cpus or ()),
         pid_max=capabilities.pid_max + 1,
         threads=HASH_THREADS if request.system_wide else TARGET_THREADS,
+        ring=_ring(capabilities, request),
+        cpus=max(capabilities.possible_cpus) + 1,
         hash_seed=int.from_bytes(os.urandom(8), "little"),
     )
     iterates = capabilities.task_iterator and layout is not None and hashed
@@ -259,20 +265,31 @@ def _layout(capabilities: Capabilities) -> Optional[KernelLayout]:
         )
 
 
-def _tracepoints(capabilities: Capabilities) -> tuple[TracepointFields, dict[str, int]]:
+def _ring(capabilities: Capabilities, request: Request) -> Ring:
+    if not request.timeline:
+        return Ring.NONE
+    return Ring.BPF if capabilities.ring_buffer else Ring.PERF
+
+
+def _tracepoints(request: Request) -> tuple[TracepointFields, dict[str, int]]:
     from systemscope.kernel.tracefs import tracefs
 
+    events = dict.fromkeys(_EVENTS, "sched")
+    if request.timeline:
+        events["sched_waking"] = "sched"
+        events.update({name: about[0] for name, about in timeline.INTERRUPT_EVENTS.items()})
     with tracefs() as files:
-        formats = {name: files.format("sched", name) for name in _EVENTS}
+        formats = {name: files.format(category, name) for name, category in events.items()}
 
     def at(event: str, field: str) -> int:
-        return formats[event].fields[field].offset
+        return formats[event].fields[field].offset if event in formats else -1
 
     fields = TracepointFields(
         switch_prev_pid=at("sched_switch", "prev_pid"),
         switch_prev_state=at("sched_switch", "prev_state"),
         switch_next_pid=at("sched_switch", "next_pid"),
         wakeup_pid=at("sched_wakeup", "pid"),
+        waking_pid=at("sched_waking", "pid"),
         fork_parent_pid=at("sched_process_fork", "parent_pid"),
         fork_child_pid=at("sched_process_fork", "child_pid"),
         exec_pid=at("sched_process_exec", "pid"),

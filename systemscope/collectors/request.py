@@ -17,9 +17,10 @@ class Request:
     ``pids`` are thread groups whose threads and later children are followed; ``tids`` single
     threads. ``comm`` is a glob on process or thread names. ``command`` is started held, profiled
     from its first instruction to its end. ``duration_ns`` None means until stopped or until the
-    last target is gone. ``timeline`` streams every stretch of every thread's time to a file
-    while the window runs. ``delays`` asks the kernel's delay accounting too.
-    ``disabled`` names capabilities to do without (tests of fallbacks).
+    last target is gone. ``timeline`` streams every stretch of every thread's time, while the
+    window runs, to a file in ``spool_directory`` ("" is the usual one for temporary files).
+    ``delays`` asks the kernel's delay accounting too. ``disabled`` names capabilities to do
+    without (tests of fallbacks).
     """
 
     pids: tuple[int, ...] = ()
@@ -40,6 +41,7 @@ class Request:
     kernel_threads_only: bool = False
     timeline: bool = False
     delays: bool = False
+    spool_directory: str = ""
     disabled: frozenset[str] = frozenset()
 
     @property

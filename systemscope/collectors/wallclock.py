@@ -18,6 +18,7 @@ from systemscope.collectors.request import Progress, Request
 from systemscope.collectors.seed import ThreadSnapshot, seed
 from systemscope.collectors.session import Session
 from systemscope.collectors.tables import Tables
+from systemscope.collectors.timeline import TimelineRecorder
 from systemscope.errors import TargetError
 from systemscope.kernel.capabilities import Capabilities, probe
 from systemscope.model import BLOCKED_STATES, Capture, Mapping
@@ -87,6 +88,8 @@ class Window:
         self._known: set[int] = set()
         self._looked = 0
         self._lead = 0
+        self._polled = 0
+        self.recorder: Optional[TimelineRecorder] = None
 
     # -- before
 
@@ -111,6 +114,12 @@ class Window:
             self.session.exclude(proc.list_tids(os.getpid()))
         else:
             self.missed += self.session.track(self.targets.tids)
+        if request.timeline:
+            self.recorder = self._stack.enter_context(
+                TimelineRecorder(
+                    self.session, self.capabilities.online_cpus, request.spool_directory
+                )
+            )
         self.session.attach()
         self._track_newcomers()
         self.tables = Tables(self.session)
@@ -152,6 +161,8 @@ class Window:
         )
         self._lead = self._closing_time()
         self.wall_start, self.start = time.time(), time.monotonic_ns()
+        if self.recorder is not None:
+            self.recorder.open_window(self.start, self.seeds)
         session.open_window(self.start)
         if self.command is not None:
             self.command.release()
@@ -162,7 +173,11 @@ class Window:
         shown = self.start
         while not self._over(stop):
             now = time.monotonic_ns()
-            self._keep_up()
+            if self.recorder is not None:
+                self.recorder.poll()
+            if now - self._polled >= POLL_SECONDS * 1e9 / 2:
+                self._polled = now
+                self._keep_up()
             cost.tick(now - self.start)
             if progress is not None and now - shown >= PROGRESS_SECONDS * 1e9:
                 shown = now
@@ -192,7 +207,7 @@ class Window:
         return True
 
     def _sleep(self) -> None:
-        pause = POLL_SECONDS
+        pause = POLL_SECONDS if self.recorder is None else self.recorder.pause()
         if self.request.duration_ns is not None:
             left = self.request.duration_ns - self._lead - (time.monotonic_ns() - self.start)
             pause = min(pause, max(left, 0) / 1e9)
@@ -267,6 +282,8 @@ class Window:
             notes=list(self.plan.notes),
         )
         assemble(capture, self)
+        if self.recorder is not None and self.recorder.note:
+            capture.notes.append(self.recorder.note)
         capture.overhead.cpu_seconds = _cpu_seconds() - self.cpu_before
         return capture
 

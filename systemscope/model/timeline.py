@@ -22,14 +22,16 @@ class EventKind(IntEnum):
     WAIT = 2  # tid was in state over [begin, middle), then runnable over [middle, end)
     STACK = 3  # the stack of tid's WAIT that ended at end
     SAMPLE = 4  # tid ran on cpu at end with this stack
-    WAKE = 5  # tid was made runnable at end by other, which was current on cpu
+    WAKE = 5  # tid was made runnable at end by other on cpu
 
 
 class Event(NamedTuple):
     """One event. Times are CLOCK_MONOTONIC ns; ``stack`` indexes ``Capture.stacks`` (0: none).
 
-    ``cpu`` of a WAIT is where the thread was switched in, -1 while it still waits. ``other`` is a
-    tid, 0 for the idle task or an interrupt that hit it. A field that a kind does not use is 0.
+    ``cpu`` of a WAIT is where the thread was switched in, -1 while it still waits; of a RUN it is
+    -1 where the window's end cut it off: the thread's last known one. ``other`` is the waker's
+    tid, 0 for the idle task and interrupts; then ``middle`` tells their kinds as bits: 1 a timer,
+    2 a soft interrupt, 4 a device. A field that a kind does not use is 0.
     """
 
     kind: EventKind
@@ -43,9 +45,9 @@ class Event(NamedTuple):
     other: int
 
 
-#: As the programs write it: begin, middle, end, kernel stack, user stack, tid, cpu, kind and state,
-#: other.
-RECORD = struct.Struct("<5Q4I")
+#: As it comes out of the kernel's ring, whose header of 8 bytes means nothing here: begin, middle,
+#: end, kernel stack, user stack, tid, cpu, kind and state, other.
+RECORD = struct.Struct("<8x5Q4I")
 STATE_SHIFT = 8
 NO_CPU = 0xFFFFFFFF
 _ROUND = struct.Struct("<I")

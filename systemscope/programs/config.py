@@ -37,6 +37,14 @@ class StackTable(Enum):
     STACK_ID = "bpf_get_stackid"  # before 4.18: bucket collisions lose stacks
 
 
+class Ring(Enum):
+    """How a timeline's events reach user space."""
+
+    BPF = "ring buffer"  # 5.8
+    PERF = "perf rings, one a CPU"
+    NONE = "no timeline"
+
+
 @dataclass(frozen=True)
 class KernelLayout:
     """Byte offsets in this kernel's structs, from BTF; -1 where unknown."""
@@ -81,6 +89,7 @@ class TracepointFields:
     switch_prev_state: int = -1
     switch_next_pid: int = -1
     wakeup_pid: int = -1
+    waking_pid: int = -1
     fork_parent_pid: int = -1
     fork_child_pid: int = -1
     exec_pid: int = -1
@@ -131,6 +140,9 @@ class ProgramConfig:
     counts: int = 16384  # in each of two tables
     exits: int = 4096
     hash_seed: int = 0x9E3779B97F4A7C15
+    ring: Ring = Ring.NONE
+    ring_bytes: int = 1 << 24  # of the BPF ring buffer
+    cpus: int = 1  # possible ones: slots of the table of perf rings
     cpu_ranges: tuple[tuple[int, int], ...] = ()  # count on these CPUs only (both ends included)
 
     @property

@@ -6,12 +6,14 @@ from systemscope.bpfasm.helpers import Helper
 from systemscope.bpfasm.types import ProgramSpec
 from systemscope.bpfasm.values import All, Expr, Pointer, Value
 from systemscope.model.states import State
+from systemscope.model.timeline import EventKind
 from systemscope.programs.common import GENERATION_SHIFT, Ground
 from systemscope.programs.config import Hook, ProgramConfig, Storage
 from systemscope.programs.hooks import EventTask, attach_type, program_type
 from systemscope.programs.maps import ProfilerMaps
 from systemscope.programs.records import CommWords, Control, ThreadFlag, ThreadRecord
 from systemscope.programs.threads import since_of
+from systemscope.programs.timeline import emit
 
 
 def sched_process_fork(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
@@ -131,7 +133,9 @@ def _take_over(g: Ground, old: Value, tid: Value, tgid: Expr, now: Value, start:
             since = since_of(g, record, start)
             if g.config.every_thread:
                 _move_early(g, record, tid, since)
-            b.add(record.time[int(State.RUNNING)], g.elapsed(now, since))
+            ran = b.let(g.elapsed(now, since))
+            b.add(record.time[int(State.RUNNING)], ran)
+            emit(g, EventKind.RUN, record.tid, now, now - ran, state=int(State.DEAD))
         record.last_ns = now
         _keep_comm(g, record)
         flags = b.let(int(ThreadFlag.TRACKED), spill=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from systemscope.bpfasm.types import MapSpec, MapType
-from systemscope.programs.config import ProgramConfig, StackTable, Storage
+from systemscope.programs.config import ProgramConfig, Ring, StackTable, Storage
 from systemscope.programs.records import (
     Control,
     CountKey,
     CountValue,
     ExitKey,
+    Interrupts,
     Pending,
     StackKey,
     StackRecord,
@@ -35,6 +36,8 @@ class ProfilerMaps:
     sampler_stack: MapSpec
     walker_stack: MapSpec
     iterator_stack: MapSpec
+    timeline: MapSpec
+    interrupts: MapSpec
 
 
 def profiler_maps(config: ProgramConfig) -> ProfilerMaps:
@@ -66,4 +69,12 @@ def profiler_maps(config: ProgramConfig) -> ProfilerMaps:
         sampler_stack=per_cpu("sampler_stack", StackRecord.size),
         walker_stack=per_cpu("walker_stack", StackRecord.size),
         iterator_stack=per_cpu("iterator_stack", StackRecord.size),
+        timeline=_timeline(config),
+        interrupts=per_cpu("interrupts", Interrupts.size),
     )
+
+
+def _timeline(config: ProgramConfig) -> MapSpec:
+    if config.ring is Ring.PERF:
+        return MapSpec("timeline", MapType.PERF_EVENT_ARRAY, 4, 4, config.cpus)
+    return MapSpec("timeline", MapType.RINGBUF, 0, 0, config.ring_bytes)

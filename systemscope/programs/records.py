@@ -35,6 +35,14 @@ class CountFlag(IntFlag):
     NOT_WALKED = 4  # those waits themselves, which carry no stack; class 0 is not charged
 
 
+class InterruptBit(IntFlag):
+    """Kinds of interrupt that tell when they begin and end."""
+
+    TIMER = 1  # a high-resolution timer's function
+    SOFT = 2
+    DEVICE = 4
+
+
 CLASS_SHIFT = 8
 CLASS_BOUNDS = (32_000, 128_000, 512_000, 2_000_000, 8_000_000, 32_000_000)  # ns
 
@@ -148,6 +156,27 @@ class Pending(Record):
     active: u32
     blocked_ns: u64
     runnable_ns: u64
+    end_ns: u64
+
+
+class TimelineRecord(Record):
+    """One event of a timeline, laid out as ``model.timeline.RECORD`` behind its ring's header."""
+
+    begin: u64
+    middle: u64
+    end: u64
+    kernel: u64
+    user: u64
+    tid: u32
+    cpu: u32
+    kind: u32  # and the state, from bit 8 on
+    other: u32
+
+
+class Interrupts(Record):
+    """What has interrupted this CPU, as ``InterruptBit``."""
+
+    bits: u64
 
 
 class Stats(Record):
@@ -168,6 +197,7 @@ class Stats(Record):
     new_stacks: u64
     first_event_ns: u64
     missed_switches: u64
+    timeline_lost: u64
 
 
 class TaskSnapshot(Record):

@@ -22,11 +22,13 @@ from systemscope.bpfasm.helpers import Helper
 from systemscope.bpfasm.types import ProgramSpec, ProgramType
 from systemscope.bpfasm.values import All, Expr, Pointer, Value
 from systemscope.model.states import State
+from systemscope.model.timeline import EventKind
 from systemscope.programs.common import Ground
-from systemscope.programs.config import ProgramConfig
+from systemscope.programs.config import ProgramConfig, Ring
 from systemscope.programs.maps import ProfilerMaps
 from systemscope.programs.records import Control, Stats, ThreadFlag
 from systemscope.programs.stacks import StackWalker
+from systemscope.programs.timeline import emit
 
 
 def oncpu_sampler(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
@@ -59,6 +61,10 @@ def oncpu_sampler(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
     with b.block():
         key.user = walker.user(b.context)
     g.charge(key, 0)
+    if config.ring is not Ring.NONE:
+        stacks = (key.kernel, key.user)
+        end = b.call(Helper.ktime_get_ns)
+        emit(g, EventKind.SAMPLE, key.tid, end, stacks=stacks)
     b.exit(0)
     return b.build()
 

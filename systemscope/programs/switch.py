@@ -6,26 +6,31 @@ that state's total. So running + runnable + blocked equals elapsed time by const
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from typing import Optional
+
 from systemscope.bpfasm.helpers import Helper
 from systemscope.bpfasm.types import ProgramSpec
 from systemscope.bpfasm.values import All, Any_, Condition, Not, Pointer, Value
 from systemscope.model.states import State
+from systemscope.model.timeline import EventKind
 from systemscope.programs.common import Ground
-from systemscope.programs.config import Hook, ProgramConfig, Walk
+from systemscope.programs.config import Hook, ProgramConfig, Ring, Walk
 from systemscope.programs.hooks import SwitchArguments, attach_type, program_type
 from systemscope.programs.maps import ProfilerMaps
 from systemscope.programs.records import (
     CLASS_BOUNDS,
     CLASS_SHIFT,
     ELSEWHERE,
-    SHORT_CLASSES,
     CountFlag,
     Pending,
     ThreadFlag,
 )
+from systemscope.programs.short_waits import add_short
 from systemscope.programs.stacks import StackWalker, tracing_frames
 from systemscope.programs.states import classify
 from systemscope.programs.threads import since_of
+from systemscope.programs.timeline import clear_marks, emit
 
 WALK_INTERVAL_LOW_NS = 250_000  # switch-out walks of one thread come no closer on average
 WALK_INTERVAL_HIGH_NS = 1_000_000
@@ -37,6 +42,7 @@ def sched_switch(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
     g = Ground("sched_switch", program_type(config.hook), config, maps)
     b = g.b
     now, start = g.now_in_window()
+    clear_marks(g)
     arguments = SwitchArguments(g)
     with b.block():
         _leave(g, arguments, now, start)
@@ -51,6 +57,7 @@ def _leave(g: Ground, arguments: SwitchArguments, now: Value, start: Value) -> N
     with b.if_(b.not_null(record)), b.if_((record.flags & int(ThreadFlag.TRACKED)) != 0):
         with b.if_(record.tgid == 0):
             record.tgid = arguments.prev_tgid()
+        began = b.let(0, spill=True) if g.config.ring is not Ring.NONE else None
         with b.block():
             delta = g.elapsed(now, since_of(g, record, start))
             with b.if_(All(record.state > int(State.RUNNING), record.last_ns != 0)):
@@ -59,7 +66,7 @@ def _leave(g: Ground, arguments: SwitchArguments, now: Value, start: Value) -> N
                 b.add(record.time[int(State.UNKNOWN)], delta)
                 g.count("missed_switches")
             with b.else_():
-                _add_running(g, record, delta)
+                _add_running(g, record, delta, began, now)
         if not g.config.wakeups:
             with b.block():
                 record.run_delay = arguments.prev_run_delay()
@@ -69,6 +76,9 @@ def _leave(g: Ground, arguments: SwitchArguments, now: Value, start: Value) -> N
         record.switches = record.switches + 1
         state = classify(g, arguments, record)
         record.state = state
+        if began is not None:
+            with b.if_(began != 0):
+                emit(g, EventKind.RUN, record.tid, now, began, state=state)
         with b.if_(state == int(State.DEAD)):
             g.retire(record, now)
         if g.config.walk is Walk.SWITCH_OUT:
@@ -76,13 +86,22 @@ def _leave(g: Ground, arguments: SwitchArguments, now: Value, start: Value) -> N
                 _walk_now_and_then(g, record, now)
 
 
-def _add_running(g: Ground, record: Pointer, delta: Value) -> None:
+def _add_running(
+    g: Ground, record: Pointer, delta: Value, began: Optional[Value], now: Value
+) -> None:
+    """Count the run that ends; ``began`` becomes its beginning, for the timeline."""
     b = g.b
-    if not g.config.cpu_ranges:
+
+    def add() -> None:
         b.add(record.time[int(State.RUNNING)], delta)
+        if began is not None:
+            b.set(began, now - delta)
+
+    if not g.config.cpu_ranges:
+        add()
         return
     with b.if_(_cpu_is_chosen(g)):
-        b.add(record.time[int(State.RUNNING)], delta)
+        add()
     with b.else_():
         b.add(record.time[ELSEWHERE], delta)
 
@@ -164,7 +183,7 @@ def thread_comes(g: Ground, record: Pointer, now: Value, start: Value) -> None:
     runnable = _end_wait(g, record, now, start)
     record.last_ns = now
     record.state = int(State.RUNNING)
-    _charge_wait(g, record, runnable)
+    _charge_wait(g, record, now, runnable)
 
 
 def _end_wait(g: Ground, record: Pointer, now: Value, start: Value) -> Value:
@@ -190,21 +209,39 @@ def _end_wait(g: Ground, record: Pointer, now: Value, start: Value) -> Value:
             record.blocked_state = state
     b.add(record.time[state], delta)
     b.add(record.waits[state], 1)
+    if g.config.ring is not Ring.NONE:
+        with b.if_(state != int(State.UNKNOWN)):
+            _tell_wait(g, record, now, runnable)
     return runnable
 
 
-def _charge_wait(g: Ground, record: Pointer, runnable: Value) -> None:
+def _tell_wait(g: Ground, record: Pointer, now: Value, runnable: Value) -> None:
+    b = g.b
+    middle = b.let(now - runnable, spill=True)
+    begin = middle - record.blocked_ns
+    stacks = None
+    if g.config.walk is Walk.SWITCH_OUT:
+        kernel, user = b.let(0, spill=True), b.let(0, spill=True)
+        with b.if_(record.weight != 0):
+            b.set(kernel, record.kernel_stack)
+            b.set(user, record.user_stack)
+        stacks = (kernel, user)
+    with b.if_(_cpu_is_chosen(g)) if g.config.cpu_ranges else nullcontext():
+        emit(g, EventKind.WAIT, record.tid, now, begin, middle, record.blocked_state, stacks)
+
+
+def _charge_wait(g: Ground, record: Pointer, now: Value, runnable: Value) -> None:
     b, config = g.b, g.config
     if config.cpu_ranges:
         with b.if_(Not(_cpu_is_chosen(g))):
             _move_elsewhere(g, record, runnable)
         with b.else_():
-            _charge_chosen(g, record, runnable)
+            _charge_chosen(g, record, now, runnable)
     else:
-        _charge_chosen(g, record, runnable)
+        _charge_chosen(g, record, now, runnable)
 
 
-def _charge_chosen(g: Ground, record: Pointer, runnable: Value) -> None:
+def _charge_chosen(g: Ground, record: Pointer, now: Value, runnable: Value) -> None:
     b, config = g.b, g.config
     if not config.offcpu or config.walk is Walk.NONE:
         return
@@ -218,7 +255,7 @@ def _charge_chosen(g: Ground, record: Pointer, runnable: Value) -> None:
         if config.walk is Walk.SWITCH_OUT:
             _charge_walked(g, record, runnable)
         else:
-            _request_walk(g, record, runnable)
+            _request_walk(g, record, now, runnable)
 
 
 def _cpu_is_chosen(g: Ground) -> Condition:
@@ -308,7 +345,7 @@ def _charge_not_walked(g: Ground, key: Pointer, amount: Value, flags: Value) -> 
         g.charge(key, amount)
 
 
-def _request_walk(g: Ground, record: Pointer, runnable: Value) -> None:
+def _request_walk(g: Ground, record: Pointer, now: Value, runnable: Value) -> None:
     """Decide what this wait is charged with; the walker on this CPU takes the stack."""
     b, config = g.b, g.config
     blocked = b.let(record.blocked_ns)
@@ -319,45 +356,21 @@ def _request_walk(g: Ground, record: Pointer, runnable: Value) -> None:
         b.set(runnable_charge, runnable)
     with b.else_():
         with b.if_(runnable != 0):
-            _short(g, record, runnable, State.RUNNABLE, runnable_charge)
+            add_short(g, record, runnable, State.RUNNABLE, runnable_charge)
         with b.if_(blocked != 0):
             for state in (State.SLEEPING, State.DISK, State.IDLE):
                 with b.if_(record.blocked_state == int(state)):
-                    _short(g, record, blocked, state, blocked_charge)
+                    add_short(g, record, blocked, state, blocked_charge)
     with b.if_(Any_(blocked_charge != 0, runnable_charge != 0)):
         pending = b.lookup_index(g.maps.pending, 0, Pending)
         with b.if_(b.not_null(pending)):
             with b.if_(pending.active != 0):
                 g.count("walks_failed")
+            if config.ring is not Ring.NONE:
+                pending.end_ns = now
             pending.tid = record.tid
             pending.generation = record.generation
             pending.blocked_state = record.blocked_state
             pending.blocked_ns = blocked_charge
             pending.runnable_ns = runnable_charge
             pending.active = 1
-
-
-def _short(g: Ground, record: Pointer, amount: Value, state: State, charge: Value) -> None:
-    """Add a short wait to its class; charge whole periods as the sum crosses them.
-
-    Periods are uniform in half to one and a half of the threshold. The remainder stays, so the
-    points form a renewal process over waiting time, independent of any pattern in the waits: the
-    expected charge of a call site is its share. A short wait crosses at most two.
-    """
-    b, kind = g.b, SHORT_CLASSES.index(state)
-    b.add(record.short[kind], amount)
-    with b.if_(record.period[kind] == 0):
-        _new_period(g, record, kind)
-    for _crossing in range(2):
-        with b.if_(record.short[kind] >= record.period[kind]):
-            b.set(charge, charge + record.period[kind])
-            with b.block():
-                left = b.let(record.short[kind] - record.period[kind])
-                record.short[kind] = left
-            _new_period(g, record, kind)
-
-
-def _new_period(g: Ground, record: Pointer, kind: int) -> None:
-    b, mean = g.b, g.config.min_block_ns
-    chance = b.call(Helper.get_prandom_u32)
-    record.period[kind] = mean // 2 + 1 + (((chance & 0xFFFFFFFF) * mean) >> 32)

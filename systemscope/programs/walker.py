@@ -10,13 +10,15 @@ from systemscope.bpfasm.helpers import Helper
 from systemscope.bpfasm.types import ProgramSpec, ProgramType
 from systemscope.bpfasm.values import All, Value
 from systemscope.model.states import State
+from systemscope.model.timeline import EventKind
 from systemscope.programs.common import Ground
-from systemscope.programs.config import ProgramConfig, Walk
+from systemscope.programs.config import ProgramConfig, Ring, Walk
 from systemscope.programs.hooks import attach_type, program_type
 from systemscope.programs.maps import ProfilerMaps
 from systemscope.programs.records import Pending
 from systemscope.programs.stacks import StackWalker, tracing_frames
 from systemscope.programs.switch import thread_comes
+from systemscope.programs.timeline import emit
 
 
 def wait_walker(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
@@ -50,6 +52,9 @@ def wait_walker(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
     g.count("walks")
     with b.if_(All(key.kernel == 0, key.user == 0)):
         g.count("walks_failed")
+    if config.ring is not Ring.NONE:
+        stacks = (key.kernel, key.user)
+        emit(g, EventKind.STACK, pending.tid, pending.end_ns, stacks=stacks)
     with b.if_(pending.runnable_ns != 0):
         g.charge(key, pending.runnable_ns)
     with b.if_(pending.blocked_ns != 0):

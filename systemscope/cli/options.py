@@ -85,6 +85,7 @@ def _request(
     def optional(option: str, reader: Any, nothing: Any) -> Any:
         return nothing if given[option] is None else reader(given[option])
 
+    timeline = given["--timeline"] or form.timeline
     return Request(
         pids=optional("--pid", lambda text: values.id_list("--pid", text), ()),
         tids=optional("--tid", lambda text: values.id_list("--tid", text), ()),
@@ -101,8 +102,8 @@ def _request(
         kernel_stacks=not given["--user-stacks-only"],
         user_threads_only=given["--user-threads-only"],
         kernel_threads_only=given["--kernel-threads-only"],
-        timeline=given["--timeline"] or form.timeline,
-        spool_directory=_spool_directory(path),
+        timeline=timeline,
+        spool_directory=_spool_directory(path) if timeline else "",
         delays=given["--delays"],
         disabled=optional("--without", _features, frozenset()),
     )

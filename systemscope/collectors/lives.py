@@ -172,14 +172,15 @@ def _name_unknown_block(
     time: dict[State, int], waits: dict[State, int], seed: Optional[ThreadSnapshot]
 ) -> None:
     """A wait that began before the window was counted as BLOCKED: the seed knows its kind."""
-    if seed is None or State.BLOCKED not in time or _kind_of(seed) is State.BLOCKED:
+    if seed is None or State.BLOCKED not in time or kind_of(seed) is State.BLOCKED:
         return
-    kind = _kind_of(seed)
+    kind = kind_of(seed)
     time[kind] = time.get(kind, 0) + time.pop(State.BLOCKED)
     waits[kind] = waits.get(kind, 0) + waits.pop(State.BLOCKED, 0)
 
 
-def _kind_of(seed: ThreadSnapshot) -> State:
+def kind_of(seed: ThreadSnapshot) -> State:
+    """What a wait of no known kind is taken for, by what the thread was doing earlier."""
     return seed.state if seed.state in BLOCKED_STATES else State.SLEEPING
 
 
@@ -212,7 +213,7 @@ def _close(
     if state is State.RUNNABLE:
         blocked_state = State(row.blocked_state) if row.blocked_ns else State.BLOCKED
         if blocked_state is State.BLOCKED and seed is not None:
-            blocked_state = _kind_of(seed)
+            blocked_state = kind_of(seed)
         life.open = OpenWait(blocked_state, row.blocked_ns, rest, same)
     else:
         life.open = OpenWait(state, rest - woken, woken, same)

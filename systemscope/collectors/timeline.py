@@ -10,10 +10,10 @@ from typing import BinaryIO, Protocol
 from systemscope.bpf.perf import PerfEvent, PerfRing
 from systemscope.bpf.ring_buffer import RingBuffer
 from systemscope.collectors.entries import StackList
-from systemscope.collectors.lives import Life, Lives
+from systemscope.collectors.lives import Life, Lives, kind_of
 from systemscope.collectors.seed import ThreadSnapshot
 from systemscope.collectors.session import Session
-from systemscope.model import BLOCKED_STATES, Event, EventKind, State, Timeline
+from systemscope.model import Event, EventKind, State, Timeline
 from systemscope.model.timeline import RECORD, STATE_SHIFT
 from systemscope.programs.config import Ring
 from systemscope.programs.records import TimelineRecord
@@ -25,8 +25,8 @@ PERF_RING_PAGES = (16, 1024)  # fewest and most of one CPU
 PAGE = 4096
 _HEADER = bytes(8)  # stands for the ring buffer's own, which the file keeps
 _RAW = struct.Struct("<8xI")  # perf's header, then the length of the raw data
-_BLOCKED_WAIT = int(EventKind.WAIT) | int(State.BLOCKED) << STATE_SHIFT
-_KIND_WORD = 14  # of a record, in 32-bit words
+_BLOCKED = int(State.BLOCKED)
+_TID_WORD, _KIND_WORD = 12, 14  # of a record, in 32-bit words
 FASTEST, SLOWEST = 0.005, 0.1  # seconds between two polls
 
 
@@ -108,8 +108,7 @@ class TimelineRecorder:
         self.error = False
         config = session.plan.config
         self._renames = config.wakeups
-        self._start = 0
-        self._seeds: dict[int, State] = {}
+        self._kinds: dict[int, State] = {}
         try:
             self._source: _Source
             if config.ring is Ring.BPF:
@@ -133,13 +132,10 @@ class TimelineRecorder:
         """Let go of the ring. The file lives as long as the timeline."""
         self._owned.close()
 
-    def open_window(self, start: int, seeds: dict[int, ThreadSnapshot]) -> None:
+    def open_window(self, seeds: dict[int, ThreadSnapshot]) -> None:
         """The window begins: what threads were doing then is known for those of ``seeds``."""
-        self._start = start
         if self._renames:
-            self._seeds = {
-                tid: seed.state for tid, seed in seeds.items() if seed.state in BLOCKED_STATES
-            }
+            self._kinds = {tid: kind_of(seed) for tid, seed in seeds.items()}
 
     def poll(self) -> None:
         """Move what is there to the file."""
@@ -152,7 +148,7 @@ class TimelineRecorder:
         if not records:
             return
         if self._renames:
-            records = self._name_first_waits(records)
+            records = self._name_blocked(records)
         if self.error:
             self._dropped += len(records) // RECORD.size
             return
@@ -173,22 +169,20 @@ class TimelineRecorder:
         """Events that are not in the file."""
         return stats["timeline_lost"] + self._dropped
 
-    def _name_first_waits(self, records: bytes) -> bytes:
-        """Where wake-ups end waits, the programs do not know what a thread was blocked in when the
-        window began; the seeds do."""
-        kinds = memoryview(records).cast("I")[_KIND_WORD :: RECORD.size // 4].tolist()
-        if _BLOCKED_WAIT not in kinds:
+    def _name_blocked(self, records: bytes) -> bytes:
+        """Where wake-ups end waits and tracepoints tell little, a wait may be of no known kind: as
+        in the accounts, it is of the kind the thread was found in when the window began."""
+        packed = memoryview(records).cast("I")[_KIND_WORD :: RECORD.size // 4].tolist()
+        blocked = [index for index, word in enumerate(packed) if word >> STATE_SHIFT == _BLOCKED]
+        if not blocked:
             return records
         changed = bytearray(records)
-        words = memoryview(changed).cast("I")
-        for index, kind in enumerate(kinds):
-            if kind == _BLOCKED_WAIT:
-                row = RECORD.unpack_from(changed, index * RECORD.size)
-                if row[0] == self._start:
-                    state = self._seeds.get(row[5], State.SLEEPING)
-                    at = index * (RECORD.size // 4) + _KIND_WORD
-                    words[at] = int(EventKind.WAIT) | int(state) << STATE_SHIFT
-        words.release()
+        with memoryview(changed).cast("I") as words:
+            for index in blocked:
+                at = index * (RECORD.size // 4)
+                kind = self._kinds.get(words[at + _TID_WORD])
+                if kind is not None:
+                    words[at + _KIND_WORD] = packed[index] & 0xFF | int(kind) << STATE_SHIFT
         return bytes(changed)
 
     def finish(self, lives: Lives, stacks: StackList, stats: dict[str, int]) -> Timeline:

@@ -162,7 +162,7 @@ class Window:
         self._lead = self._closing_time()
         self.wall_start, self.start = time.time(), time.monotonic_ns()
         if self.recorder is not None:
-            self.recorder.open_window(self.start, self.seeds)
+            self.recorder.open_window(self.seeds)
         session.open_window(self.start)
         if self.command is not None:
             self.command.release()

@@ -28,6 +28,8 @@ def tools_for(pid: int) -> tuple[Tool, ...]:
         Tool("SystemScope profile", me, tools.systemscope("-q")),
         Tool("SystemScope profile -p", me, tools.systemscope("-q", "-p", str(pid))),
         Tool("SystemScope, Linux 4.9's way", me, legacy),
+        tools.TIMELINE,
+        tools.PERF_SCHED,
         tools.LIBBPF_OFFCPU,
         tools.BPFTRACE_OFFCPU,
         tools.PERF_SWITCH,

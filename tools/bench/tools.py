@@ -66,6 +66,16 @@ def systemscope(*options: str) -> Callable[[float, Path], list[str]]:
     return argv
 
 
+def timeline() -> Callable[[float, Path], list[str]]:
+    """The same, recording every switch and wake-up too."""
+
+    def argv(seconds: float, scratch: Path) -> list[str]:
+        words = [sys.executable, "-m", "systemscope", "profile", "-q", "--timeline"]
+        return [*words, "-o", str(scratch / "timeline.folded"), "-d", f"{seconds:g}"]
+
+    return argv
+
+
 def _libbpf(program: str) -> Callable[[float, Path], list[str]]:
     return lambda seconds, _scratch: [_found(program), f"{max(round(seconds), 1)}"]
 
@@ -104,5 +114,14 @@ BPFTRACE_OFFCPU = Tool("bpftrace off-CPU script", "bpftrace", _bpftrace(_BPFTRAC
 BPFTRACE_ONCPU = Tool("bpftrace profile:hz:99", "bpftrace", _bpftrace(_BPFTRACE_ONCPU))
 PERF_SWITCH = Tool(
     "perf record -g sched_switch", "perf", _perf("-e", "sched:sched_switch"), _perf_script
+)
+TIMELINE = Tool("SystemScope profile --timeline", sys.executable, timeline())
+PERF_SCHED = Tool(
+    "perf sched record (no user stacks)",
+    "perf",
+    lambda seconds, scratch: [
+        *(_found("perf"), "sched", "record", "-q", "-o", str(scratch / "sched.data")),
+        *("--", "sleep", f"{seconds:g}"),
+    ],
 )
 PERF_ONCPU = Tool("perf record -g -F 99", "perf", _perf("-F", str(FREQUENCY)), _perf_script)

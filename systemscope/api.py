@@ -53,6 +53,8 @@ def profile(
     kernel_stacks: bool = True,
     states: Optional[Iterable[State]] = None,
     idle_threads: Union[IdleThreads, str, None] = None,
+    timeline: bool = False,
+    delays: bool = False,
     stop: Optional[Callable[[], bool]] = None,
     without: Iterable[str] = (),
 ) -> Profile:
@@ -64,7 +66,9 @@ def profile(
     ``stop()`` is true, or until the last target has ended; a window that nothing would end is
     refused. ``frequency`` is samples a second and CPU; waits of ``min_block_us`` microseconds or
     more carry their own stacks. ``states`` keeps only these states' samples. ``idle_threads`` is
-    "show", "hide" or "only", as on the command line. ``without`` names kernel features not to use.
+    "show", "hide" or "only", as on the command line. ``timeline`` records the order of things too
+    (``profile.capture.timeline``), ``delays`` the kernel's own delay accounting
+    (``Thread.delays``). ``without`` names kernel features not to use.
 
     Times in the result are nanoseconds, frames are leaf first. Raises SystemScopeError: UsageError
     for arguments that make no sense, TargetError for a target that does not exist,
@@ -83,6 +87,8 @@ def profile(
         max_stack=max_stack,
         user_stacks=user_stacks,
         kernel_stacks=kernel_stacks,
+        timeline=timeline,
+        delays=delays,
         disabled=frozenset(without),
     )
     _check(request, stop)

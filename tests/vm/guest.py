@@ -43,6 +43,15 @@ def ways() -> dict[str, frozenset[str]]:
     }
 
 
+def timeline_ways() -> dict[str, frozenset[str]]:
+    """The ways of a timeline."""
+    return {
+        "timeline": frozenset(),
+        "timeline by perf rings": frozenset({"ring_buffer"}),
+        "timeline, 4.9": ways()["4.9"],
+    }
+
+
 class Workload:
     """The four threads, and their ids by name."""
 
@@ -79,6 +88,21 @@ def pid_window(disabled: frozenset[str]) -> dict[str, Any]:
         judge.four_threads(workload.tids, sleepers_have_user_stacks=chosen["wait_iterator"])
         judge.agrees(scheduler, workload.tids)
     return {**chosen, **judge.report(), "seconds": round(spent, 1)}
+
+
+def timeline_window(disabled: frozenset[str]) -> dict[str, Any]:
+    """A timeline of one process: its stretches are what the accounts hold, its wakers are right."""
+    import systemscope
+
+    with Workload() as workload:
+        chosen = _plan(disabled, pids=(workload.pid,), timeline=True)
+        profile = systemscope.profile(
+            pid=workload.pid, duration=SECONDS, timeline=True, without=disabled
+        )
+        judge = Judge(profile)
+        judge.identity(judge.present(workload.tids).values())
+        judge.timeline(workload.tids)
+    return {**chosen, **judge.report()}
 
 
 def system_window() -> dict[str, Any]:
@@ -124,6 +148,7 @@ def _plan(disabled: frozenset[str], **target: Any) -> dict[str, Any]:
     return {
         "hook": config.hook.value,
         "walk": config.walk.value,
+        "ring": config.ring.value,
         "storage": config.storage.value,
         "stacks_kept": config.stack_table.value,
         "wait_iterator": plan.wait_iterator,
@@ -158,6 +183,8 @@ def main() -> None:
     attempt("doctor", doctor)
     for name, disabled in ways().items():
         attempt(name, lambda disabled=disabled: pid_window(disabled))
+    for name, disabled in timeline_ways().items():
+        attempt(name, lambda disabled=disabled: timeline_window(disabled))
     attempt("system-wide", system_window)
     attempt("command", command_line)
     say(end=True)

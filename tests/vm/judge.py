@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from systemscope.model import Profile, Sample, State, Thread
+from systemscope.model import EventKind, Profile, Sample, State, Thread
 from tests.e2e.support import SchedStatWatch
 
 #: Part of a thread's time in the window that may be missing or too much.
@@ -93,6 +93,41 @@ class Judge:
             return
         self._states(found)
         self._stacks(found, sleepers_have_user_stacks)
+
+    def timeline(self, tids: Mapping[str, int]) -> None:
+        """The stretches of the timeline add up to the accounts, where nothing was missed."""
+        timeline = self.profile.capture.timeline
+        assert timeline is not None
+        told: dict[tuple[int, State], int] = {}
+        naps_ended_by: dict[int, int] = {}
+        for event in timeline.events():
+            parts: list[tuple[State, int]] = []
+            if event.kind is EventKind.RUN:
+                parts = [(State.RUNNING, event.end - event.begin)]
+            elif event.kind is EventKind.WAIT:
+                parts = [
+                    (event.state, event.middle - event.begin),
+                    (State.RUNNABLE, event.end - event.middle),
+                ]
+            elif event.kind is EventKind.WAKE and event.tid == tids["worker"]:
+                naps_ended_by[event.other] = naps_ended_by.get(event.other, 0) + 1
+            for state, amount in parts:
+                told[event.tid, state] = told.get((event.tid, state), 0) + amount
+        self.notable["timeline_bytes"] = timeline.size
+        self.notable["naps_ended_by"] = naps_ended_by
+        self.expect(timeline.lost == 0, f"{timeline.lost} events of the timeline are lost")
+        for thread in self.present(tids).values():
+            gap = thread.time.get(State.UNKNOWN, 0)
+            for state, amount in thread.time.items():
+                got = told.get((thread.tid, state), 0)
+                right = got == amount or state is State.UNKNOWN or (gap and got < amount)
+                self.expect(
+                    bool(right),
+                    f"{thread.comm}: {got} ns {state.name.lower()} in the timeline, not {amount}",
+                )
+        naps = sum(naps_ended_by.values())
+        by_timer = naps_ended_by.get(0, 0)
+        self.expect(by_timer >= 0.8 * naps > 0, f"{by_timer} of {naps} naps end by a timer")
 
     def agrees(self, scheduler: SchedStatWatch, tids: Mapping[str, int]) -> None:
         """Time on and waiting for a CPU is what the scheduler itself counted."""

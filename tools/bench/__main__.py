@@ -1,8 +1,15 @@
-"""``python -m tools.bench [--only storm|cost|startup]``: print the tables."""
+"""python -m tools.bench: measure cost and speed, beside other tools where they are installed.
+
+Usage:
+  tools.bench [--only TABLE]
+
+Options:
+  --only TABLE  This table alone: storm, cost or startup.
+  -h, --help    Show this.
+"""
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import sys
@@ -17,9 +24,12 @@ _TABLES = {"storm": storm.report, "cost": cost.report_cost, "startup": cost.repo
 
 def main() -> int:
     """The exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
-    parser.add_argument("--only", choices=list(_TABLES), help="this table alone")
-    chosen = parser.parse_args().only
+    from docopt import docopt
+
+    chosen = docopt(__doc__)["--only"]
+    if chosen not in (None, *_TABLES):
+        print(f"bench: there is no table '{chosen}', but {', '.join(_TABLES)}", file=sys.stderr)
+        return 2
     if os.geteuid() != 0:
         print("the bench needs root: sudo make bench", file=sys.stderr)
         return 4

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Callable, Optional
 
 from systemscope.collectors.assemble import assemble
+from systemscope.collectors.delays import Delays
 from systemscope.collectors.openwaits import open_waits
 from systemscope.collectors.overhead import RunTimeSampler
 from systemscope.collectors.plan import Plan, make_plan
@@ -99,6 +100,7 @@ class Window:
         self.targets = self._resolve()
         self._known.update(self.targets.tids)
         self.cpu_before = _cpu_seconds()
+        self.delays = self._stack.enter_context(Delays(request.delays))
         self.session = self._stack.enter_context(Session(self.plan, self.capabilities.batch))
         self.session.load()
         self.table = ProcessTable(None if request.system_wide else self.targets.tgids)
@@ -160,6 +162,7 @@ class Window:
             }
         )
         self._lead = self._closing_time()
+        self.delays.begin(self.seeds)
         self.wall_start, self.start = time.time(), time.monotonic_ns()
         if self.recorder is not None:
             self.recorder.open_window(self.seeds)
@@ -219,6 +222,7 @@ class Window:
         self.tables.keep_up(self.session, self.stats)
         _, values = self.session.map("exits").drain()
         self.ended += thread_rows(values)
+        self.delays.poll(self.ended)
         self._find_late_targets()
         for _ in range(min(SNAPSHOTS_A_POLL, len(self._unseen))):
             self._see(self._unseen.pop())
@@ -237,6 +241,7 @@ class Window:
         self._known.update(fresh)
         if fresh:
             self.missed += self.session.track(fresh, now)
+            self.delays.begin(fresh)
             for tgid in found.tgids:
                 self.watch.add(tgid)
                 self._see(tgid)
@@ -263,6 +268,7 @@ class Window:
         rows = [] if session.has("open_waits") else self._rows()
         self.last = open_waits(session, rows, self.seeds)
         self._close()
+        self.delays.end(self.last, self.ended)
         session.detach()
         self.sideband.poll(flush=True)
         for tgid in {snapshot.tgid for snapshot in self.last.values()}:
@@ -282,6 +288,7 @@ class Window:
             notes=list(self.plan.notes),
         )
         assemble(capture, self)
+        self.delays.attach(capture, self.ended)
         if self.recorder is not None and self.recorder.note:
             capture.notes.append(self.recorder.note)
         capture.overhead.cpu_seconds = _cpu_seconds() - self.cpu_before

@@ -21,6 +21,7 @@ from pathlib import Path
 from systemscope.bpfasm.btf import Kind
 from systemscope.bpfasm.helpers import Helper
 from systemscope.bpfasm.types import AttachType, MapFlag, MapType, ProgramFlag, ProgramType
+from systemscope.processes import taskstats_abi
 from systemscope.syscalls import bpf_abi, numbers, perf_abi, proc
 from systemscope.syscalls.layout import Layout
 
@@ -33,9 +34,13 @@ HEADERS = (
     "sys/mount.h",
     "linux/bpf.h",
     "linux/btf.h",
+    "linux/genetlink.h",
     "linux/membarrier.h",
+    "linux/netlink.h",
     "linux/perf_event.h",
     "linux/sched.h",
+    "linux/taskstats.h",
+    "asm/socket.h",
     "asm/unistd.h",
 )
 
@@ -63,6 +68,11 @@ PREFIXES: tuple[tuple[type[Enum], str], ...] = (
     (AttachType, "BPF_"),
     (Helper, "BPF_FUNC_"),
     (Kind, "BTF_KIND_"),
+    (taskstats_abi.MessageType, "NLMSG_"),
+    (taskstats_abi.MessageFlag, "NLM_F_"),
+    (taskstats_abi.Command, "TASKSTATS_CMD_"),
+    (taskstats_abi.Attribute, "TASKSTATS_CMD_ATTR_"),
+    (taskstats_abi.Answer, "TASKSTATS_TYPE_"),
 )
 # Names of the kernel's bit-field members that differ from ours, with the value to store.
 _TWO_BITS = {"PRECISE_IP_1": ("precise_ip", 1), "PRECISE_IP_2": ("precise_ip", 2)}
@@ -89,7 +99,7 @@ class Verdict:
 
 def checks() -> Iterator[Check]:
     """Everything the compiler can be asked."""
-    for layout in (*bpf_abi.LAYOUTS, *perf_abi.LAYOUTS):
+    for layout in (*bpf_abi.LAYOUTS, *perf_abi.LAYOUTS, *taskstats_abi.LAYOUTS):
         yield from _layout_checks(layout)
     for kind, prefix in PREFIXES:
         for name, member in kind.__members__.items():
@@ -108,6 +118,11 @@ def checks() -> Iterator[Check]:
     yield Check("tag", bpf_abi.TAG_BYTES, "BPF_TAG_SIZE")
     yield Check("run-time statistics", bpf_abi.STATS_RUN_TIME, "BPF_STATS_RUN_TIME")
     yield Check("CLONE_NEWNS", proc.CLONE_NEWNS, "CLONE_NEWNS")
+    yield Check("generic netlink", taskstats_abi.NETLINK_GENERIC, "NETLINK_GENERIC")
+    yield Check("SO_RCVBUFFORCE", taskstats_abi.SO_RCVBUFFORCE, "SO_RCVBUFFORCE")
+    yield Check("GENL_ID_CTRL", taskstats_abi.GENL_ID_CTRL, "GENL_ID_CTRL")
+    yield Check("CTRL_CMD_GETFAMILY", taskstats_abi.CTRL_CMD_GETFAMILY, "CTRL_CMD_GETFAMILY")
+    yield Check("CTRL_ATTR_FAMILY_ID", taskstats_abi.CTRL_ATTR_FAMILY_ID, "CTRL_ATTR_FAMILY_ID")
     yield Check("union fits", 1, f"sizeof(union bpf_attr) <= {bpf_abi.ATTR_BYTES}")
 
 

@@ -146,7 +146,7 @@ class TaskStats:
         except Unsupported as error:
             raise Unsupported("taskstats", remedy=_where_it_is()) from error
         for kind, at, stop in _attributes(data, start + _GENERIC, end):
-            if kind == 1 and stop - at >= 2:  # CTRL_ATTR_FAMILY_ID
+            if kind == abi.CTRL_ATTR_FAMILY_ID and stop - at >= 2:
                 return int(_U16.unpack_from(data, at)[0])
         raise Unsupported("taskstats")
 
@@ -269,9 +269,9 @@ def _pyroute2() -> tuple[Any, Any]:
 
 def _family_request() -> bytes:
     message = _pyroute2()[0]()
-    message["header"]["type"] = 16  # GENL_ID_CTRL
+    message["header"]["type"] = abi.GENL_ID_CTRL
     message["header"]["flags"] = int(MessageFlag.REQUEST)
-    message["cmd"], message["version"] = 3, 1  # CTRL_CMD_GETFAMILY
+    message["cmd"], message["version"] = abi.CTRL_CMD_GETFAMILY, 1
     message["attrs"].append(["CTRL_ATTR_FAMILY_NAME", abi.FAMILY])
     message.encode()
     return bytes(message.data)

@@ -17,7 +17,10 @@ from systemscope.model.delays import DelayKind
 from systemscope.syscalls.layout import Layout
 
 FAMILY = "TASKSTATS"
-NETLINK_GENERIC = 16  # the protocol, linux/netlink.h
+NETLINK_GENERIC = 16  # the protocol
+GENL_ID_CTRL = 16  # the family that knows the others
+CTRL_CMD_GETFAMILY = 3
+CTRL_ATTR_FAMILY_ID = 1
 SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 VERSION_WITH_EXTREMES_INSIDE = 15
 

@@ -13,6 +13,7 @@ from systemscope.version import VERSION
 if TYPE_CHECKING:
     from systemscope.api import profile, write
     from systemscope.errors import (
+        InputError,
         KernelError,
         OutputError,
         PermissionMissing,
@@ -31,6 +32,7 @@ __all__ = [
     "Frame",
     "FrameKind",
     "Gap",
+    "InputError",
     "KernelError",
     "Losses",
     "OutputError",

@@ -75,3 +75,7 @@ class UsageError(SystemScopeError):
 
 class OutputError(SystemScopeError):
     """The profile could not be written."""
+
+
+class InputError(SystemScopeError):
+    """A file given to be read is missing, damaged beyond use, or of no known kind."""

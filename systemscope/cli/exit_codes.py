@@ -6,6 +6,7 @@ import errno
 from enum import IntEnum
 
 from systemscope.errors import (
+    InputError,
     KernelError,
     OutputError,
     PermissionMissing,
@@ -27,6 +28,7 @@ class ExitCode(IntEnum):
     PERMISSION = 4  # not root, a capability missing, lockdown
     KERNEL = 5  # the kernel lacks or refuses something indispensable
     OUTPUT = 6  # the profile could not be written
+    INPUT = 7  # a file given to be read is missing, damaged or of no known kind
     NOT_EXECUTABLE = 126  # COMMAND was found but cannot be executed
     NOT_FOUND = 127  # COMMAND was not found
     INTERRUPTED = 130  # interrupted before there was anything to write
@@ -57,4 +59,5 @@ _CODES: tuple[tuple[type[SystemScopeError], ExitCode], ...] = (
     (PermissionMissing, ExitCode.PERMISSION),
     (Unsupported, ExitCode.KERNEL),
     (OutputError, ExitCode.OUTPUT),
+    (InputError, ExitCode.INPUT),
 )

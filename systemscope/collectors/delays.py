@@ -18,7 +18,7 @@ from systemscope.kernel.privileges import read_text, sysctl
 from systemscope.model import Capture, Delay, DelayKind, Thread
 
 if TYPE_CHECKING:
-    from systemscope.processes.taskstats import Account, TaskStats
+    from systemscope.processes.taskstats import Account, Reading, TaskStats
 
 #: Accounts of ended threads taken in at one look.
 MOST_AT_ONCE = 20_000
@@ -46,8 +46,8 @@ class Delays:
         self.notes: list[str] = []
         self.skew_before = self.skew_after = 0  # ns between a reading and the window's end it is of
         self._opened = self._closed = 0
-        self._begin: dict[int, Account] = {}
-        self._end: dict[int, Account] = {}
+        self._begin: dict[int, Reading] = {}
+        self._end: dict[int, Reading] = {}
         self._pending: OrderedDict[int, list[Account]] = OrderedDict()
         self._ended: dict[int, list[_Ended]] = {}
         self._rows_seen = 0
@@ -101,7 +101,7 @@ class Delays:
     def begin(self, tids: Iterable[int]) -> None:
         """Read where ``tids`` start: just before the window opens, or as they become targets."""
         self._opened = self._opened or time.monotonic_ns()
-        self._begin.update(self._read(tids))
+        self._begin.update(self._ask(tids))
 
     def poll(self, rows: Sequence[ThreadRow]) -> None:
         """Take in the accounts of threads that ended. ``rows`` are the records of all threads
@@ -141,16 +141,21 @@ class Delays:
             return
         self.poll(rows)
         gone = {row.tid for row in rows}
-        self._end = self._read({*tids, *self._begin.keys() - gone})
+        self._end = self._ask({*tids, *self._begin.keys() - gone})
         self._closed = time.monotonic_ns()
 
-    def _read(self, tids: Iterable[int]) -> dict[int, Account]:
+    def _ask(self, tids: Iterable[int]) -> dict[int, Reading]:
         if self._stats is None:
             return {}
         try:
-            return self._stats.read(tids)
+            return self._stats.ask(tids)
         except KernelError:
             return {}
+
+    def _account(self, reading: Optional[Reading]) -> Optional[Account]:
+        if self._stats is None or reading is None:
+            return None
+        return self._stats.account(reading)
 
     # -- after it
 
@@ -168,7 +173,7 @@ class Delays:
         """Threads born so late that they were on no list as the window closed. Read later, they
         may have waited more since; no more than their short time in the window is taken."""
         late = [t.tid for t in threads if not t.died and t.tid not in self._end]
-        self._end.update(self._read(late))
+        self._end.update(self._ask(late))
 
     def _give(self, thread: Thread, capture: Capture) -> None:
         account, when = self._last(thread)
@@ -188,7 +193,7 @@ class Delays:
                 if one.ended_ns >= thread.end:
                     return ended[at].account, one.ended_ns
             return None, 0
-        account = self._end.get(thread.tid)
+        account = self._account(self._end.get(thread.tid))
         if account is None:  # it ended between the window's end and the reading
             waiting = self._pending.get(thread.tid)
             account = waiting[-1] if waiting else None
@@ -198,7 +203,7 @@ class Delays:
         """The sums the thread came with: read while it lived already, or zero if it was born
         after the first reading. A number of a thread may be another's, or a process's that its
         exec gave to another thread: then nothing is known."""
-        known = self._begin.get(thread.tid)
+        known = self._account(self._begin.get(thread.tid))
         if known is not None and (not thread.born or known.time >= thread.begin):
             return known.values
         if birth >= self._opened - _BIRTH_SLACK_NS:

@@ -52,6 +52,14 @@ class Account(NamedTuple):
     values: tuple[int, ...]
 
 
+class Reading(NamedTuple):
+    """The kernel's answer about ``tid`` at ``time``, as it came."""
+
+    tid: int
+    time: int
+    data: bytes
+
+
 class TaskStats:
     """A conversation with the TASKSTATS family. Owns its sockets: close it, or use ``with``.
 
@@ -70,7 +78,7 @@ class TaskStats:
         try:
             self._family = self._find_family()
             self._template = _request(self._family, Attribute.PID, 0)
-            own = self._ask(os.getpid())
+            own = self._ask_one(os.getpid())
         except BaseException:
             self._query.close()
             raise
@@ -94,43 +102,51 @@ class TaskStats:
 
     # -- queries
 
-    def read(self, tids: Iterable[int]) -> dict[int, Account]:
-        """The accounts of ``tids`` now. Threads that are gone are left out."""
+    def ask(self, tids: Iterable[int]) -> dict[int, Reading]:
+        """Answers about ``tids`` as of now, not decoded: half the time of a query is left for
+        later. A thread that is gone has none, or one without an account."""
         listed = list(tids)
-        found: dict[int, Account] = {}
+        found: dict[int, Reading] = {}
         for at in range(0, len(listed), BATCH):
-            self._read_batch(listed[at : at + BATCH], found)
+            self._ask_batch(listed[at : at + BATCH], found)
         return found
 
-    def _read_batch(self, tids: Sequence[int], found: dict[int, Account]) -> None:
-        waiting: dict[int, int] = {}
-        requests = bytearray()
-        for tid in tids:
-            self._sequence = self._sequence + 1 & 0xFFFFFFFF
-            waiting[self._sequence] = tid
-            at = len(requests)
-            requests += self._template
-            _U32.pack_into(requests, at + _SEQUENCE_AT, self._sequence)
-            _U32.pack_into(requests, len(requests) - 4, tid)
+    def _ask_batch(self, tids: Sequence[int], found: dict[int, Reading]) -> None:
+        first = self._sequence
+        requests = bytearray(self._template * len(tids))
+        size = len(self._template)
+        for number, tid in enumerate(tids, 1):
+            _U32.pack_into(requests, (number - 1) * size + _SEQUENCE_AT, first + number)
+            _U32.pack_into(requests, number * size - 4, tid)
+        self._sequence = (first + len(tids)) & 0x7FFFFFFF
         before = time.monotonic_ns()
         try:
             self._query.send(requests)  # the kernel answers all of them before this returns
+            when = (before + time.monotonic_ns()) // 2
+            for _ in tids:
+                data = _receive(self._query)
+                if data is None:
+                    break
+                number = _U32.unpack_from(data, _SEQUENCE_AT)[0] - first
+                if 1 <= number <= len(tids):
+                    found[tids[number - 1]] = Reading(tids[number - 1], when, data)
         except OSError as error:
             raise KernelError("query", "taskstats", error.errno or 0) from error
-        when = (before + time.monotonic_ns()) // 2
-        while waiting:
-            data = _receive(self._query)
-            if data is None:
-                break
-            for kind, sequence, start, end in _messages(data):
-                asked = waiting.pop(sequence, None)
-                if asked is None or kind == MessageType.ERROR:
-                    continue
-                account = self._account(data, start, end, when)
-                if account is not None:
-                    found[asked] = account
 
-    def _ask(self, tid: int) -> Account:
+    def account(self, reading: Reading) -> Optional[Account]:
+        """What an answer says; None when the thread was gone."""
+        for kind, _, start, end in _messages(reading.data):
+            if kind == self._family:
+                found = self._account(reading.data, start, end, reading.time)
+                return found._replace(tid=reading.tid) if found is not None else None
+        return None
+
+    def read(self, tids: Iterable[int]) -> dict[int, Account]:
+        """The accounts of ``tids`` now. Threads that are gone are left out."""
+        found = {tid: self.account(reading) for tid, reading in self.ask(tids).items()}
+        return {tid: account for tid, account in found.items() if account is not None}
+
+    def _ask_one(self, tid: int) -> Account:
         """One thread's account. Raises what the class raises."""
         request = bytearray(self._template)
         _U32.pack_into(request, len(request) - 4, tid)
@@ -316,7 +332,8 @@ def _receive(over: socket.socket) -> Optional[bytes]:
             data, sender = over.recvfrom(_LARGEST, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
-        if sender[0] == 0:  # others with CAP_NET_ADMIN may write to us too
+        # Others with CAP_NET_ADMIN may write to us too.
+        if sender[0] == 0 and len(data) >= _HEADER.size:
             return data
 
 

@@ -41,8 +41,11 @@ class FakeStats:
         if self.deaf is not None:
             raise self.deaf
 
-    def read(self, tids: Iterable[int]) -> dict[int, Account]:
+    def ask(self, tids: Iterable[int]) -> dict[int, Account]:
         return {tid: self.now[tid] for tid in tids if tid in self.now}
+
+    def account(self, reading: Account) -> Account:
+        return reading
 
     def exits(self, limit: int) -> list[Account]:
         taken, self.ended = self.ended[:limit], self.ended[limit:]

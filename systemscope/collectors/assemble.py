@@ -3,25 +3,50 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Optional
 
 from systemscope.collectors.entries import Options, StackList, build_entries
 from systemscope.collectors.lives import Life, add_silent, build_lives
-from systemscope.collectors.readout import CountRow
+from systemscope.collectors.overhead import RunTimeSampler
+from systemscope.collectors.readout import CountRow, ThreadRow
+from systemscope.collectors.request import Request
+from systemscope.collectors.seed import ThreadSnapshot
+from systemscope.collectors.session import Session
+from systemscope.collectors.tables import Tables
+from systemscope.collectors.timeline import TimelineRecorder
 from systemscope.model import Capture, Process, State
 from systemscope.processes import proc
-
-if TYPE_CHECKING:
-    from systemscope.collectors.wallclock import Window
+from systemscope.processes.table import ProcessTable
 
 
-def assemble(capture: Capture, window: Window) -> None:
+@dataclass(frozen=True)
+class Remains:
+    """What is left of a window that is over. ``rows`` are all threads' records, the ended ones'
+    too; ``seeds`` and ``last`` what the threads were at its start and end; ``missed`` the targets
+    there was no room for."""
+
+    request: Request
+    session: Session
+    tables: Tables
+    rows: list[ThreadRow]
+    seeds: dict[int, ThreadSnapshot]
+    last: dict[int, ThreadSnapshot]
+    processes: ProcessTable
+    cost: RunTimeSampler
+    recorder: Optional[TimelineRecorder]
+    missed: int
+    sideband_lost: int
+    files_refused: int
+
+
+def assemble(capture: Capture, window: Remains) -> None:
     """Fill in threads, processes, stacks, entries, losses and overhead."""
     session, request = window.session, window.request
     counts = window.tables.counts(session)
     _count_losses(capture, window)
     sampled = {row.tid for row in counts if row.state == State.RUNNING}
-    rows = window.rows()
+    rows = window.rows
     seeds, last, some = window.seeds, window.last, request.cpus is not None
     lives = build_lives(capture.start, capture.end, rows, seeds, last, sampled, some)
     if request.system_wide:
@@ -42,15 +67,15 @@ def assemble(capture: Capture, window: Window) -> None:
     losses.unaccounted_ns = sum(abs(t.elapsed - t.accounted) for t in capture.threads)
 
 
-def _wanted(counts: list[CountRow], window: Window) -> set[int]:
+def _wanted(counts: list[CountRow], window: Remains) -> set[int]:
     wanted = {row.kernel for row in counts} | {row.user for row in counts}
     for snapshot in window.last.values():
         wanted |= {snapshot.kernel, snapshot.user}
     return wanted
 
 
-def _processes(window: Window, lives: list[Life]) -> dict[int, Process]:
-    processes = window.table.processes()
+def _processes(window: Remains, lives: list[Life]) -> dict[int, Process]:
+    processes = window.processes.processes()
     kernel = {life.thread.tgid for life in lives if life.kernel_thread}
     for life in lives:
         tgid = life.thread.tgid
@@ -71,7 +96,7 @@ def _name_the_nameless(capture: Capture) -> None:
             thread.comm = capture.processes[thread.tgid].comm
 
 
-def _count_losses(capture: Capture, window: Window) -> None:
+def _count_losses(capture: Capture, window: Remains) -> None:
     session, losses = window.session, capture.losses
     stats = session.stats()
     capture.samples = stats["samples"]
@@ -84,12 +109,11 @@ def _count_losses(capture: Capture, window: Window) -> None:
     losses.clock_backwards = stats["clock_backwards"]
     losses.stack_collisions = stats["collisions"]
     losses.switches_missed = stats["missed_switches"]
-    losses.sideband_lost = window.sideband.lost
+    losses.sideband_lost = window.sideband_lost
     infos = [program.info() for program in session.programs().values()]
-    losses.processes_forgotten = window.table.losses.processes + window.table.losses.images
-    losses.mappings_dropped = window.table.losses.mappings
-    if window.files is not None:
-        losses.files_not_pinned = window.files.refused
+    losses.processes_forgotten = window.processes.losses.processes + window.processes.losses.images
+    losses.mappings_dropped = window.processes.losses.mappings
+    losses.files_not_pinned = window.files_refused
     losses.recursion_missed = sum(info.recursion_misses for info in infos)
     overhead = capture.overhead
     overhead.bpf_run_seconds, overhead.bpf_runs = window.cost.totals(capture.end - capture.start)

@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack
 from typing import Callable, Optional
 
-from systemscope.collectors.assemble import assemble
+from systemscope.collectors.assemble import Remains, assemble
 from systemscope.collectors.delays import Delays
 from systemscope.collectors.openwaits import open_waits
 from systemscope.collectors.overhead import RunTimeSampler
@@ -287,7 +287,7 @@ class Window:
             ended_by=self.ended_by,
             notes=list(self.plan.notes),
         )
-        assemble(capture, self)
+        assemble(capture, self._remains())
         self.delays.attach(capture, self.ended)
         if self.recorder is not None and self.recorder.note:
             capture.notes.append(self.recorder.note)
@@ -311,9 +311,21 @@ class Window:
         _, values = self.session.map("threads").read_all()
         return thread_rows(values)
 
-    def rows(self) -> list[ThreadRow]:
-        """Every record: the living threads' and the ended ones'."""
-        return self._rows() + self.ended
+    def _remains(self) -> Remains:
+        return Remains(
+            request=self.request,
+            session=self.session,
+            tables=self.tables,
+            rows=self._rows() + self.ended,
+            seeds=self.seeds,
+            last=self.last,
+            processes=self.table,
+            cost=self.cost,
+            recorder=self.recorder,
+            missed=self.missed,
+            sideband_lost=self.sideband.lost,
+            files_refused=self.files.refused if self.files is not None else 0,
+        )
 
 
 def _cpu_seconds() -> float:

@@ -146,7 +146,7 @@ def write(profile: Profile, stream: TextIO, options: ExportOptions = ExportOptio
     stream.write(f',"summary":{json.dumps(notes)}')
     stream.write(',"profiles":[\n')
     everything = (sample for group in groups for sample in group)
-    _write_profile(stream, _ALL, stacks.merged(everything, True))
+    _write_profile(stream, _whole(capture), stacks.merged(everything, True))
     for group in groups[:MAX_THREADS]:
         stream.write(",\n")
         _write_profile(stream, thread_label(group[0].thread), stacks.merged(group, False))
@@ -203,9 +203,10 @@ def _idleness(group: list[Sample]) -> tuple[int, int, str]:
 
 
 def _title(capture: Capture) -> str:
-    """What was profiled; and what was lost, for the viewer shows no other words of ours."""
-    title = safe_text(capture.command or capture.hostname) or "systemscope"
+    return safe_text(capture.command or capture.hostname)[:_MAX_TITLE] or "systemscope"
+
+
+def _whole(capture: Capture) -> str:
+    """The first profile's name, the only words of ours the viewer shows: so it tells of losses."""
     lost = losses(capture.losses)
-    return (title[:_MAX_TITLE] + (f" (losses: {'; '.join(lost)})" if lost else ""))[
-        : 2 * _MAX_TITLE
-    ]
+    return _ALL + (f" (losses: {'; '.join(lost)})"[:_MAX_TITLE] if lost else "")

@@ -142,7 +142,8 @@ def write(profile: Profile, stream: TextIO, options: ExportOptions = ExportOptio
     capture = profile.capture
     stream.write(f'{{"$schema":{json.dumps(_SCHEMA)},"exporter":"systemscope@{VERSION}"')
     stream.write(f',"name":{json.dumps(_title(capture))},"activeProfileIndex":0')
-    notes = [f"{what}: {words}" if what else words for what, words in summary_rows(capture)]
+    rows = summary_rows(capture, notes=profile.notes)
+    notes = [f"{what}: {words}" if what else words for what, words in rows]
     stream.write(f',"summary":{json.dumps(notes)}')
     stream.write(',"profiles":[\n')
     everything = (sample for group in groups for sample in group)

@@ -93,6 +93,6 @@ def _help() -> str:
         "  -h, --help     Show this, or with a command its options.",
         "  -V, --version  Show the version.",
         "",
-        "Try: sudo systemscope profile --pid 1234 --duration 5 --output top",
+        "Try: sudo systemscope profile --pid 1234 --duration 5 --output text",
     ]
     return "\n".join(lines)

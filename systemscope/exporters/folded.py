@@ -24,7 +24,7 @@ from systemscope.model import FrameKind, Profile, Sample
 
 FORMAT = Format(
     name="folded",
-    extensions=(".folded", ".txt"),
+    extensions=(".folded", ".collapsed"),
     summary="one line a stack and its microseconds, for flamegraph.pl and other viewers",
     binary=False,
     module=__name__,

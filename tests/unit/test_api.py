@@ -59,20 +59,20 @@ def test_writing_to_a_path_and_a_stream(tmp_path: Path) -> None:
     systemscope.write(one(), str(tmp_path / "b"), "folded", state=False, per_thread=True)
     assert (tmp_path / "b").read_text() == "worker-100/1;main 1000000\n"
     with pytest.raises(UsageError):
-        systemscope.write(one(), tmp_path / "a.svg")
+        systemscope.write(one(), tmp_path / "a.bmp")
     with pytest.raises(OutputError):
         systemscope.write(one(), tmp_path / "none" / "a.txt")
     assert {path.name for path in tmp_path.iterdir()} == {"a.folded", "b"}
 
 
 def test_a_link_keeps_pointing_and_a_mode_is_the_users(tmp_path: Path) -> None:
-    link = tmp_path / "link.txt"
-    link.symlink_to(tmp_path / "real.txt")
+    link = tmp_path / "link.folded"
+    link.symlink_to(tmp_path / "real.folded")
     systemscope.write(one(), link)
     assert link.is_symlink()
-    assert (tmp_path / "real.txt").read_text() == FOLDED
+    assert (tmp_path / "real.folded").read_text() == FOLDED
     (tmp_path / "plain").touch()
-    made = (tmp_path / "real.txt").stat().st_mode
+    made = (tmp_path / "real.folded").stat().st_mode
     assert made == (tmp_path / "plain").stat().st_mode
 
 

@@ -92,7 +92,7 @@ def test_the_default_frequency_bows_to_the_kernels_limit(monkeypatch: pytest.Mon
 
 def test_output_formats() -> None:
     assert read_options("profile", ["-o", "A.FOLDED"]).format.name == "folded"
-    assert read_options("profile", ["-o", "a.top"]).format.name == "top"
+    assert read_options("profile", ["-o", "a.txt"]).format.name == "text"
     assert read_options("profile", ["-o", "a.svg", "--output", "folded"]).path == "a.svg"
     assert read_options("profile", ["-o", "/dev/null"]).format.name == "folded"
     assert read_options("profile", ["-o", "-"]).path == ""
@@ -116,7 +116,7 @@ def test_output_formats() -> None:
         (["-p", "1", "--", "ls"], "exclude each other"),
         (["--comm", "x", "--", "ls"], "exclude each other"),
         (["--output", "svg"], "there is no output format 'svg'"),
-        (["-o", "x.svg"], ".folded .txt"),
+        (["-o", "x.bmp"], ".folded .collapsed"),
         (["--idle-threads", "no"], "show, hide, only"),
         (["--state", "x"], "the states are"),
         (["--cpu", "7"], "not online"),

@@ -44,10 +44,10 @@ def show(pid: int) -> None:
     from systemscope.exporters.summary import summary
     from systemscope.model.filters import Hidden
 
-    print(f"$ systemscope profile --pid {pid} --duration {SECONDS} --output top --per-thread\n")
+    print(f"$ systemscope profile --pid {pid} --duration {SECONDS} --output text --per-thread\n")
     sys.stdout.flush()
     profile = systemscope.profile(pid=pid, duration=SECONDS)
-    systemscope.write(profile, sys.stdout.buffer, "top", per_thread=True)
+    systemscope.write(profile, sys.stdout.buffer, "text", per_thread=True)
     lines = summary(profile.capture, Hidden(), profile.notes, time.process_time())
     print("\n" + "\n".join(lines))
     systemscope.write(profile, RESULT)

@@ -1,0 +1,251 @@
+"""Adding a profile up for people: by state, by thread, by function, by wait.
+
+A function counts once a stack, however often it recurs there. Its own time ("self") is that of the
+stacks it is the leaf of; the scheduler's functions, under which every wait ends, are passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from systemscope.exporters.naming import shown_name, thread_label
+from systemscope.exporters.text_reasons import at_entry, base_name, in_scheduler, reason
+from systemscope.model import (
+    BLOCKED_STATES,
+    Delay,
+    DelayKind,
+    Frame,
+    FrameKind,
+    Gap,
+    Profile,
+    Sample,
+    State,
+    Thread,
+)
+
+_WAIT_FRAMES = 24  # stacks of waits that differ further out are one
+States = dict[State, int]
+
+
+class Function(NamedTuple):
+    """What tells one function from another: unnamed code is told apart by its module only."""
+
+    name: str
+    module: str
+    kernel: bool
+    named: bool
+
+
+@dataclass
+class Times:
+    """Nanoseconds of a function by state: as the leaf, and anywhere on the stack.
+
+    ``stacks`` is the same for functions that are on the same stacks. ``depth`` is how far from the
+    leaf the function was first seen.
+    """
+
+    self: States = field(default_factory=dict)
+    total: States = field(default_factory=dict)
+    stacks: int = 0
+    depth: int = 0
+
+
+@dataclass
+class Group:
+    """The threads shown in one row."""
+
+    label: str
+    threads: set[int] = field(default_factory=set)
+    states: States = field(default_factory=dict)
+    delays: dict[DelayKind, Delay] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return sum(self.states.values())
+
+    @property
+    def busy(self) -> int:
+        return self.states.get(State.RUNNING, 0) + self.states.get(State.RUNNABLE, 0)
+
+
+@dataclass
+class Wait:
+    """Waits of one kind on one stack: ``functions`` leaf first, ``labels`` of those who waited."""
+
+    reason: str
+    state: State
+    functions: tuple[Function, ...]
+    nanoseconds: int = 0
+    count: int = 0
+    cut: bool = False
+    labels: dict[str, int] = field(default_factory=dict)
+
+
+class Totals:
+    """Everything the page shows of ``profile``, in nanoseconds. Memory is of the order of the
+    different functions and the stacks of waits."""
+
+    def __init__(self, profile: Profile, per_thread: bool) -> None:
+        self.states: States = {}
+        self.gaps: dict[Gap, int] = {}
+        self.groups: dict[str, Group] = {}
+        self.functions: dict[Function, Times] = {}
+        self.waits: dict[tuple[object, ...], Wait] = {}
+        self._names = Names()
+        self._per_thread = per_thread
+        # Threads share stacks: each is looked at once.
+        stacks: dict[int, tuple[Sample, States]] = {}
+        for sample in profile.samples:
+            label = label_of(sample, per_thread)
+            self._group(sample, label)
+            if sample.gap is not None:
+                self.gaps[sample.gap] = self.gaps.get(sample.gap, 0) + sample.nanoseconds
+            if sample.state in BLOCKED_STATES and sample.gap is not Gap.SHORT_WAITS:
+                self._wait(sample, label)
+            _, times = stacks.setdefault(id(sample.frames), (sample, {}))
+            _add(times, sample.state, sample.nanoseconds)
+        for number, (sample, times) in enumerate(stacks.values()):
+            self._stack(sample.frames, times, _mixed(number))
+        self._add_delays(profile.samples)
+
+    @property
+    def total(self) -> int:
+        return sum(self.states.values())
+
+    def _group(self, sample: Sample, label: str) -> None:
+        group = self.groups.get(label)
+        if group is None:
+            group = self.groups[label] = Group(label)
+        group.threads.add(id(sample.thread))
+        _add(group.states, sample.state, sample.nanoseconds)
+        _add(self.states, sample.state, sample.nanoseconds)
+
+    def _wait(self, sample: Sample, label: str) -> None:
+        functions = self._names.telling(sample.frames)
+        why = reason(sample.frames, sample.state)
+        if sample.gap is not None:
+            why, functions = f"not known {sample.gap.value}", ()
+        if sample.state in (State.IDLE, State.PARKED):
+            functions = ()  # however many of the kernel's threads have nothing to do
+        wait = self.waits.setdefault(
+            (sample.state, why, functions[:_WAIT_FRAMES], label if self._per_thread else ""),
+            Wait(why, sample.state, functions[:_WAIT_FRAMES], cut=len(functions) > _WAIT_FRAMES),
+        )
+        wait.nanoseconds += sample.nanoseconds
+        wait.count += sample.count
+        wait.labels[label] = wait.labels.get(label, 0) + sample.nanoseconds
+
+    def _stack(self, frames: tuple[Frame, ...], times: States, mark: int) -> None:
+        seen: dict[Function, int] = {}
+        for depth, frame in enumerate(frames):
+            if not at_entry(frame) and not in_scheduler(frame):
+                seen.setdefault(self._names.function(frame), depth)
+        own: dict[Function, States] = {}
+        hidden = set()  # the scheduler's functions count as what they themselves took
+        for state, time in times.items():
+            leaf = self._names.leaf(frames, state)
+            if leaf is not None:
+                if leaf not in seen:
+                    hidden.add(leaf)
+                    seen[leaf] = 0
+                own.setdefault(leaf, {})[state] = time
+        for function, depth in seen.items():
+            found = self.functions.get(function)
+            if found is None:
+                found = self.functions[function] = Times(depth=depth)
+            found.stacks ^= mark
+            for state, time in (own[function] if function in hidden else times).items():
+                _add(found.total, state, time)
+        for function, spent in own.items():
+            for state, time in spent.items():
+                _add(self.functions[function].self, state, time)
+
+    def _add_delays(self, samples: Iterable[Sample]) -> None:
+        threads: dict[int, tuple[Thread, str]] = {}
+        for sample in samples:
+            if sample.thread.delays is not None and id(sample.thread) not in threads:
+                label = label_of(sample, self._per_thread)
+                threads[id(sample.thread)] = (sample.thread, label)
+        for thread, label in threads.values():
+            sums = self.groups[label].delays
+            for kind, delay in (thread.delays or {}).items():
+                old = sums.get(kind, Delay(0, 0))
+                sums[kind] = Delay(old.count + delay.count, old.nanoseconds + delay.nanoseconds)
+
+
+class Names:
+    """Turns frames into functions, each frame once."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Frame, Function]] = {}
+
+    def function(self, frame: Frame) -> Function:
+        known = self._known.get(id(frame))
+        if known is None:
+            known = self._known[id(frame)] = (frame, _function(frame))
+        return known[1]
+
+    def leaf(self, frames: tuple[Frame, ...], state: State) -> Function | None:
+        """The function whose own time a stack's time is; None for an empty stack."""
+        for frame in frames:
+            skipped = at_entry(frame) or in_scheduler(frame)
+            if state is State.RUNNING or not skipped:
+                return self.function(frame)
+        return self.function(frames[0]) if frames else None
+
+    def telling(self, frames: tuple[Frame, ...]) -> tuple[Function, ...]:
+        """The functions that tell most of a wait: the kernel's innermost one, then the program's;
+        all of the kernel's where there are no others. Unnamed code in a row is one."""
+        kernel, others = [], []
+        for frame in frames:
+            if frame.kind is not FrameKind.KERNEL:
+                others.append(self.function(frame))
+            elif not at_entry(frame) and not in_scheduler(frame):
+                kernel.append(self.function(frame))
+        return _joined(kernel[:1] + others if others else kernel)
+
+    def comparable(self, frames: tuple[Frame, ...]) -> tuple[Function, ...]:
+        """The functions in which a stack differs from another of the same program."""
+        return _joined(
+            [self.function(one) for one in frames if not at_entry(one) and not in_scheduler(one)]
+        )
+
+
+def _joined(functions: list[Function]) -> tuple[Function, ...]:
+    """``functions`` with unnamed code in a row as one."""
+    return tuple(
+        one for i, one in enumerate(functions) if one.named or not i or one != functions[i - 1]
+    )
+
+
+def label_of(sample: Sample, per_thread: bool) -> str:
+    """The row a sample's thread is shown in."""
+    if per_thread:
+        return thread_label(sample.thread)
+    return sample.thread.comm or sample.process_comm or "[unnamed]"
+
+
+def _function(frame: Frame) -> Function:
+    kernel = frame.kind is FrameKind.KERNEL
+    module = frame.module.rsplit("/", 1)[-1]
+    name = shown_name(frame)
+    if frame.unknown or (module and name.startswith(module + "+0x")):
+        # The address says nothing to a person, and there may be thousands of them.
+        bare = name.partition("+0x")[0].strip("[]")
+        return Function(f"[{bare or 'unknown'}]", "", kernel, False)
+    return Function(base_name(name) if kernel else name, module, kernel, True)
+
+
+def _mixed(number: int) -> int:
+    """64 bits that look random but are the same in every run: marks of sets of stacks are their
+    members' bits combined by exclusive or. (The finalizer of MurmurHash3, by Austin Appleby.)"""
+    mixed = number + 1
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53, 1):
+        mixed = ((mixed ^ (mixed >> 33)) * factor) & 0xFFFFFFFFFFFFFFFF
+    return mixed
+
+
+def _add(sums: States, state: State, time: int) -> None:
+    sums[state] = sums.get(state, 0) + time

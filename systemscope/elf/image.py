@@ -81,6 +81,17 @@ class ElfImage:
                     return address if address >= 0 else None
         return None
 
+    def address_without_bytes(self, offset: int, mapped: int) -> Optional[int]:
+        """Like :meth:`address_of_offset` for a file of debug information, which says where code
+        lies but does not hold it, and has lost its offsets (objcopy --only-keep-debug). ``mapped``
+        is the offset at which the executable segment of the original was mapped. None where there
+        is not just one such segment."""
+        code = [s for s in self._loads if s.executable]
+        if len(code) != 1 or code[0].file_size:
+            return None
+        begin, address = code[0].address, (code[0].address & -_PAGE) + offset - mapped
+        return address if begin <= address < begin + code[0].memory_size else None
+
     def offset_of_address(self, address: int) -> Optional[int]:
         """The file offset of ELF virtual address ``address``, or None if no byte stands for it."""
         for s in self.header.segments:

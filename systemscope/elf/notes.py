@@ -21,7 +21,7 @@ def read_build_id(source: Source, header: Header) -> str:
     """
     for offset, size, alignment in _note_ranges(header):
         data = source.read(offset, min(size, _MAX_NOTES_BYTES))
-        found = _find_build_id(data, 8 if alignment == 8 else 4)
+        found = find_build_id(data, 8 if alignment == 8 else 4)
         if found:
             return found.hex()
     return ""
@@ -36,7 +36,8 @@ def _note_ranges(header: Header) -> Iterator[tuple[int, int, int]]:
             yield section.offset, section.size, 4
 
 
-def _find_build_id(data: bytes, alignment: int) -> bytes:
+def find_build_id(data: bytes, alignment: int) -> bytes:
+    """The GNU build ID in a run of notes, b"" if there is none. ``alignment`` is 4 or 8."""
     position = 0
     mask = alignment - 1
     while position + _NOTE.size <= len(data):

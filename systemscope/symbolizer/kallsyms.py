@@ -97,6 +97,14 @@ class KernelSymbols:
             return None
         return KernelSymbol(name, start, module)
 
+    def end_of(self, address: int) -> int:
+        """Where the function that :meth:`find` gives for ``address`` ends at the latest."""
+        last = bisect_right(self._starts, address) - 1
+        _, module = self._split(bisect_left(self._starts, self._starts[last]))
+        limit = self._limit(last, self._starts[last], module)
+        following = self._starts[last + 1] if last + 1 < len(self._starts) else limit
+        return min(limit, following)
+
     def _split(self, index: int) -> tuple[str, str]:
         begin = self._offsets[index]
         text = self._text[begin : self._text.index(b"\n", begin)]

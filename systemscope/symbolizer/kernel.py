@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Optional
+from typing import Optional, Union
 
-from systemscope.model import Frame, FrameKind, Stack
+from systemscope.model import Frame, FrameKind, HostFacts, Stack
 from systemscope.symbolizer.kallsyms import KernelSymbol, KernelSymbols
 from systemscope.symbolizer.options import SymbolizerOptions
+from systemscope.symbolizer.recorded import RecordedSymbols
 
 #: Frames between the place where a thread waits and the BPF program that walked its stack: the
 #: program itself, its trampoline, the tracepoint's glue and the walker. They say nothing of the
@@ -32,12 +33,20 @@ NO_SYMBOL = "no kernel symbol covers it"
 class KernelNamer:
     """Names kernel stacks. Reads kallsyms when the first address is asked for, and once."""
 
-    def __init__(self, options: SymbolizerOptions, *, same_kernel: bool = True) -> None:
-        """``same_kernel`` says the addresses are of the kernel that runs now."""
+    def __init__(
+        self,
+        options: SymbolizerOptions,
+        *,
+        same_kernel: bool = True,
+        facts: Optional[HostFacts] = None,
+    ) -> None:
+        """``same_kernel`` says the addresses are of the kernel that runs now. Where there are
+        ``facts`` they alone count, whatever kernel runs here."""
         self._options = options
-        self._symbols: Optional[KernelSymbols] = None
+        self._symbols: Union[KernelSymbols, RecordedSymbols, None] = None
+        self._facts = facts
         self._frames: dict[tuple[int, bool], Frame] = {}
-        self._foreign = not same_kernel
+        self._foreign = not same_kernel and facts is None
 
     @property
     def note(self) -> str:
@@ -86,7 +95,9 @@ class KernelNamer:
         # return: the byte before it is inside the call.
         return self._symbols.find(address if exact else address - 1)
 
-    def _read(self) -> KernelSymbols:
+    def _read(self) -> Union[KernelSymbols, RecordedSymbols]:
+        if self._facts is not None:
+            return RecordedSymbols(self._facts)
         if self._foreign:
             return KernelSymbols(b"")
         return KernelSymbols.read(self._options.kallsyms, self._options.modules)
@@ -94,6 +105,8 @@ class KernelNamer:
     def _why_unknown(self) -> str:
         if self._foreign:
             return FOREIGN
+        if isinstance(self._symbols, RecordedSymbols):
+            return self._symbols.reason or NO_SYMBOL
         if self._symbols is None or self._symbols.missing:
             return MISSING
         return HIDDEN if self._symbols.hidden else NO_SYMBOL

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Optional, Union
 
@@ -54,6 +55,7 @@ class Module:
 
     where: list[tuple[int, Mapping]] = field(default_factory=list)
     places: dict[Place, Optional[Answer]] = field(default_factory=dict)
+    build_id: Optional[str] = None  # None: not looked for yet
 
     def ask(self, tgid: int, mapping: Mapping, place: Place) -> None:
         """Note that ``place`` needs a name, and that process ``tgid`` maps the file."""
@@ -67,11 +69,19 @@ class ModuleReader:
     """Fills in the answers of modules."""
 
     def __init__(
-        self, options: SymbolizerOptions, opener: FileOpener, *, same_kernel: bool
+        self,
+        options: SymbolizerOptions,
+        opener: FileOpener,
+        *,
+        same_kernel: bool,
+        vdso: Optional[bytes] = None,
     ) -> None:
+        """``vdso`` is the image of the capture's machine, b"" if it did not tell; None where that
+        is this machine."""
         self._options = options
         self._opener = opener
         self._same_kernel = same_kernel
+        self._vdso = vdso
 
     def answer(self, module: Module) -> None:
         """Answer all the module's places. Never raises for what is wrong with a file."""
@@ -80,20 +90,15 @@ class ModuleReader:
             _answer_all(module, opened)
             return
         try:
-            image = _image(opened)
-            self._resolve(image, module)
+            with open_image(opened) as image:
+                self._resolve(image, module)
         except ElfError as error:
             _answer_all(module, f"its file is {error.message}", elf=False)
-        finally:
-            _close(opened)
 
     def _open(self, module: Module) -> Union[int, OpenFile, bytes, str]:
         """The file, the bytes of the vdso, or a sentence that says why there is neither."""
         if module.where and module.where[0][1].path == "[vdso]":
-            if not self._same_kernel:
-                return FOREIGN
-            data = read_vdso() if module.where[0][1].end > FOUR_GIB else None
-            return data or NO_VDSO
+            return self._read_vdso(module.where[0][1])
         for tgid, mapping in module.where:
             try:
                 opened = self._opener(tgid, mapping)
@@ -102,6 +107,13 @@ class ModuleReader:
             if opened is not None:
                 return opened
         return GONE
+
+    def _read_vdso(self, mapping: Mapping) -> Union[bytes, str]:
+        if mapping.end <= FOUR_GIB:
+            return NO_VDSO
+        if self._vdso is not None:
+            return self._vdso or NO_VDSO
+        return (read_vdso() or NO_VDSO) if self._same_kernel else FOREIGN
 
     def _resolve(self, image: ElfImage, module: Module) -> None:
         resolvers = [make(image) for make in self._options.resolvers]
@@ -113,6 +125,9 @@ class ModuleReader:
                 # The byte before a return address is the one that must be in the segment.
                 back = 0 if exact else 1
                 address = image.address_of_offset(offset - back)
+                if address is None and module.where:
+                    mapped = min(mapping.offset for _, mapping in module.where)
+                    address = image.address_without_bytes(offset - back, mapped)
                 if address is None:
                     answer = Answer(offset, (), NOT_LOADED, build_id)
                 else:
@@ -151,13 +166,19 @@ def _answer_all(module: Module, unknown: str, *, elf: bool = True) -> None:
             module.places[place] = Answer(place[0], (), unknown, elf=elf)
 
 
-def _image(opened: Union[int, OpenFile, bytes]) -> ElfImage:
-    if isinstance(opened, bytes):
-        return ElfImage.from_bytes(opened)
-    descriptor = opened if isinstance(opened, int) else opened.fileno()
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise ElfError("not a regular file")
-    return ElfImage.from_descriptor(descriptor)
+@contextmanager
+def open_image(opened: Union[int, OpenFile, bytes]) -> Iterator[ElfImage]:
+    """The image in what an opener gave, which is closed at the end. Raises ElfError."""
+    try:
+        if isinstance(opened, bytes):
+            yield ElfImage.from_bytes(opened)
+            return
+        descriptor = opened if isinstance(opened, int) else opened.fileno()
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ElfError("not a regular file")
+        yield ElfImage.from_descriptor(descriptor)
+    finally:
+        _close(opened)
 
 
 def _close(opened: Union[int, OpenFile, bytes]) -> None:

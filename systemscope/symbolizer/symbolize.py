@@ -27,14 +27,19 @@ def symbolize(
     ``[kernel]+0xaddress`` with the absolute one. ``capture.losses.resolved_frames`` and
     ``unresolved_frames`` are set: frames of all samples, each stack counted as often as entries
     carry it. ``opener`` finds the files; the default one knows none of processes that are gone but
-    by their paths: pass the ``open`` of the FileStore that pinned them. Never raises for what is
+    by their paths: pass the ``open`` of the FileStore that pinned them. Where the capture carries
+    facts, its kernel and vdso are named by them alone, and ``opener`` should be the ``open`` of a
+    debugfiles.DebugFiles. Never raises for what is
     wrong with a target's files.
     """
     options = options or SymbolizerOptions()
     # "Linux 6.1.0-13-amd64 x86_64": the release is one of the words.
     same_kernel = not capture.kernel or os.uname().release in capture.kernel.split()
-    reader = ModuleReader(options, opener or FileStore().open, same_kernel=same_kernel)
-    kernel = KernelNamer(options, same_kernel=same_kernel)
+    facts = capture.facts
+    vdso = None if facts is None else facts.vdso
+    opener = opener or FileStore().open
+    reader = ModuleReader(options, opener, same_kernel=same_kernel, vdso=vdso)
+    kernel = KernelNamer(options, same_kernel=same_kernel, facts=facts)
     user = UserNamer(capture, options, reader)
     stacks = _Stacks(capture, kernel, user)
     for entry in capture.entries:

@@ -59,6 +59,11 @@ class UserNamer:
             if key not in self._asked:
                 self._asked[key] = self._place(key)
 
+    def asked(self) -> list[tuple[Mapping, Module]]:
+        """The mappings of files that addresses asked for lie in, each once, and their modules."""
+        found = {x[0]: x[1] for x in self._asked.values() if x is not None}
+        return list(found.items())
+
     def resolve(self) -> None:
         """Name everything asked for, one file after the other."""
         for module in self._modules.values():

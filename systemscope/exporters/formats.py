@@ -118,9 +118,14 @@ def by_path(path: str) -> Format:
     """The format whose extension ``path`` has. Raises UsageError listing the extensions."""
     known = formats()
     lowered = os.path.basename(path).lower()
-    for one in known:
-        if any(lowered.endswith(extension) for extension in one.extensions):
-            return one
+    fitting = [
+        (len(extension), one)
+        for one in known
+        for extension in one.extensions
+        if lowered.endswith(extension)
+    ]
+    if fitting:  # ".speedscope.json" before ".json"
+        return max(fitting, key=lambda pair: pair[0])[1]
     raise UsageError(
         f"the name '{path}' does not tell which format to write",
         f"give it one of these endings, or name the format with --output: {_listing(known)}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from typing import Optional
 
 from systemscope.model import Capture, Entry, Frame, FrameKind, Mapping, Process, Profile, Sample
 
@@ -39,14 +40,15 @@ def _frames(capture: Capture, entry: Entry, process: Process | None) -> tuple[Fr
             mapping = mappings[index]
             module = mapping.path.rsplit("/", 1)[-1] or "[anon]"
             offset = ip - mapping.start + mapping.offset
-            frames.append(_frame(f"{module}+0x{offset:x}", FrameKind.USER, ip))
+            frames.append(_frame(f"{module}+0x{offset:x}", FrameKind.USER, ip, mapping))
         else:
             frames.append(_frame(f"[unmapped]+0x{ip:x}", FrameKind.USER, ip))
     return tuple(frames)
 
 
-def _frame(name: str, kind: FrameKind, address: int) -> Frame:
-    return Frame(name, kind, address, unknown=_REASON)
+def _frame(name: str, kind: FrameKind, address: int, mapping: Optional[Mapping] = None) -> Frame:
+    # With its mapping, another tool can still find the name.
+    return Frame(name, kind, address, unknown=_REASON, mapping=mapping)
 
 
 def _mappings(process: Process | None, time: int) -> tuple[Mapping, ...]:

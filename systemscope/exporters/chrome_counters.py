@@ -80,9 +80,7 @@ class Counters:
             ]
             self._counter(out, "sampled CPU", "percent of one CPU", shares)
 
-    def _counter(
-        self, out: TraceStream, name: str, unit: str, rows: list[tuple[int, str]]
-    ) -> None:
+    def _counter(self, out: TraceStream, name: str, unit: str, rows: list[tuple[int, str]]) -> None:
         last = ""
         head = f'{{"ph":"C","name":"{name}","pid":{CPUS_PID},"ts":'
         for at, value in rows:

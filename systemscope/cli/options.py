@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from systemscope.cli import values
+from systemscope.cli.destination import choose_format, fit, is_special
 from systemscope.cli.profile_usage import usage
 from systemscope.cli.usage import parse
 from systemscope.collectors.request import DEFAULT_FREQUENCY, DEFAULT_MIN_BLOCK_NS, Request
 from systemscope.errors import UsageError
-from systemscope.exporters.formats import ExportOptions, Format, by_name, by_path, formats
+from systemscope.exporters.formats import ExportOptions, Format, formats
 from systemscope.model.filters import IdleThreads, Selection, ThreadKind
 from systemscope.model.states import BLOCKED_STATES, State
 
-DEFAULT_FORMAT = "folded"
 OFF_CPU = BLOCKED_STATES | {State.RUNNABLE}
 
 
@@ -43,18 +43,21 @@ def read_options(command: str, arguments: Sequence[str]) -> Options:
         raise UsageError("there is no command after '--'", "add one, as in: -- sleep 1")
     _refuse_conflicts(given, parsed.rest)
     path = "" if given["-o"] in (None, "-") else values.word("-o", given["-o"])
-    form = _format(given["--output"], path)
+    form = choose_format(given["--output"] or "", path)
     request = _request(command, given, parsed.rest or (), form, path)
     return Options(
         command=command,
         request=request,
         selection=_selection(command, given, request.system_wide),
         format=form,
-        export=ExportOptions(
-            per_thread=given["--per-thread"],
-            state=not given["--no-state"],
-            annotate=given["--annotate"],
-            min_slice_ns=_min_slice_ns(given["--min-slice"]),
+        export=fit(
+            ExportOptions(
+                per_thread=given["--per-thread"],
+                state=not given["--no-state"],
+                annotate=given["--annotate"],
+                min_slice_ns=_min_slice_ns(given["--min-slice"]),
+            ),
+            path,
         ),
         path=path,
         quiet=given["--quiet"],
@@ -131,22 +134,9 @@ def _selection(command: str, given: dict[str, Any], system_wide: bool) -> Select
     return Selection(states=states, idle=idle, kind=kind)
 
 
-def _format(name: Optional[str], path: str) -> Format:
-    if name is not None:
-        return by_name(name)
-    # A device or pipe has no ending to go by.
-    if path and not path.startswith("/dev/") and not _is_special(path):
-        return by_path(path)
-    return by_name(DEFAULT_FORMAT)
-
-
-def _is_special(path: str) -> bool:
-    return os.path.exists(path) and not os.path.isfile(path)
-
-
 def _spool_directory(path: str) -> str:
     """Beside the output, where there is room for it too; "" where that is no file."""
-    if not path or path.startswith("/dev/") or _is_special(path):
+    if not path or path.startswith("/dev/") or is_special(path):
         return ""
     return os.path.dirname(os.path.realpath(path))
 

@@ -58,8 +58,9 @@ What to show:
   -a, --annotate            Mark kernel frames _[k], JIT frames _[j], inlined frames _[i].
 
 Output:
-  --output FORMAT           {formats}. Without it, -o's ending
-                            decides; without -o, folded.
+  --output FORMAT           {formats}.
+                            Without it, -o's ending decides; without -o, text on a terminal and
+                            folded elsewhere.
   -o FILE                   Write to FILE: whole or not at all.
   -q, --quiet               No progress and no summary.
   -v, --verbose             Say more in the summary.

@@ -115,7 +115,7 @@ def test_output_formats() -> None:
         (["--user-threads-only", "--kernel-threads-only"], "exclude each other"),
         (["-p", "1", "--", "ls"], "exclude each other"),
         (["--comm", "x", "--", "ls"], "exclude each other"),
-        (["--output", "svg"], "there is no output format 'svg'"),
+        (["--output", "gif"], "there is no output format 'gif'"),
         (["-o", "x.bmp"], ".folded .collapsed"),
         (["--idle-threads", "no"], "show, hide, only"),
         (["--state", "x"], "the states are"),

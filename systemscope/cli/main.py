@@ -12,6 +12,8 @@ COMMANDS = {
     "profile": ("systemscope.cli.profile_cmd", "where every thread's wall-clock time goes"),
     "oncpu": ("systemscope.cli.profile_cmd", "where CPU time goes"),
     "offcpu": ("systemscope.cli.profile_cmd", "where threads wait, and for how long"),
+    "convert": ("systemscope.cli.convert_cmd", "a capture or profile in another format"),
+    "diff": ("systemscope.cli.diff_cmd", "how one profile differs from another"),
     "doctor": (
         "systemscope.cli.doctor_cmd",
         "what this kernel offers, what is missing, what to do",

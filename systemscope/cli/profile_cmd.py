@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Optional
 
 from systemscope.cli.options import Options, read_options
@@ -18,7 +19,7 @@ from systemscope.cli.usage import HelpShown
 from systemscope.errors import VerifierError
 from systemscope.exporters.output import Output
 from systemscope.exporters.summary import summary
-from systemscope.model import Capture, Profile
+from systemscope.model import Capture, HostFacts, Profile
 from systemscope.model.filters import Hidden, select
 
 if TYPE_CHECKING:
@@ -61,8 +62,12 @@ def _run_window(
     with FileStore() as files:
         capture = collect(options.request, stop, progress, held, files)
         selected, hidden = select(capture, options.selection)
-        progress.step("finding names ...")
-        profile = _named(selected, files, stop)
+        if options.format.names:
+            progress.step("finding names ...")
+            profile = _named(selected, files, stop)
+        else:
+            progress.step("gathering what names will need ...")
+            profile = Profile(_with_facts(selected, hidden, files, stop))
     progress.done()  # the profile may go to the same terminal
     with stop.interruptible_once():
         output.write(lambda raw: options.format.write_bytes(profile, raw, options.export))
@@ -82,6 +87,22 @@ def _named(capture: Capture, files: FileStore, stop: Interrupts) -> Profile:
 
         say("systemscope: interrupted, writing the profile without names")
         return unnamed(capture)
+
+
+def _with_facts(capture: Capture, hidden: Hidden, files: FileStore, stop: Interrupts) -> Capture:
+    """The capture as another machine can name it; without facts when the user will not wait."""
+    from systemscope.symbolizer.facts import gather_facts
+
+    notes = list(capture.notes)
+    if hidden.idle_threads:
+        notes.append(f"{hidden.idle_threads:,} threads that never ran were not recorded")
+    try:
+        with stop.interruptible():
+            facts = gather_facts(capture, files.open)
+    except KeyboardInterrupt:
+        say("systemscope: interrupted, writing the capture without build IDs and kernel names")
+        facts = HostFacts(notes=["recording was interrupted"])
+    return replace(capture, facts=facts, notes=notes)
 
 
 def _summarize(capture: Capture, hidden: Hidden, profile: Profile, options: Options) -> None:

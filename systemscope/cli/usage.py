@@ -33,8 +33,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return found[0] if found else ""
 
 
-def parse(usage: str, command: str, arguments: Sequence[str]) -> Parsed:
+def parse(
+    usage: str, command: str, arguments: Sequence[str], repeatable: Sequence[str] = ()
+) -> Parsed:
     """Parse ``arguments`` by the docopt text ``usage`` of ``systemscope COMMAND``.
+
+    Options may be given once, but for those named in ``repeatable``.
 
     Raises UsageError with the nearest option for an unknown one, HelpShown for -h and --help.
     """
@@ -46,7 +50,8 @@ def parse(usage: str, command: str, arguments: Sequence[str]) -> Parsed:
         words, rest = words[:cut], tuple(words[cut + 1 :])
     sections = docopt.parse_docstring_sections(usage)
     known = docopt.parse_options(sections.after_usage)
-    _check(words, known, command, takes_arguments="<" in sections.usage_body)
+    once = [option.name for option in known if option.name not in repeatable]
+    _check(words, known, command, "<" in sections.usage_body, once)
     if any(word in ("-h", "--help") for word in words):
         raise HelpShown(print_out(usage.strip("\n")))
     try:
@@ -72,7 +77,13 @@ def _see(command: str) -> str:
     return f"see systemscope {command} --help"
 
 
-def _check(words: list[str], known: Sequence[Any], command: str, takes_arguments: bool) -> None:
+def _check(
+    words: list[str],
+    known: Sequence[Any],
+    command: str,
+    takes_arguments: bool,
+    once: Sequence[str],
+) -> None:
     """Raise UsageError for the first word that no option explains."""
     by_name = {name: one for one in known for name in (one.short, one.longer) if name}
     seen: set[str] = set()
@@ -89,7 +100,7 @@ def _check(words: list[str], known: Sequence[Any], command: str, takes_arguments
                 )
             continue
         for option, value in _options_of(word, by_name, command):
-            if option.name in seen:
+            if option.name in seen and option.name in once:
                 raise UsageError(
                     f"{option.name} is given twice", "give it once, several values separated by ,"
                 )

@@ -150,8 +150,8 @@ class Decoder:
 
     def _take_facts(self, table: Table) -> None:
         facts = self._host_facts()
-        facts.kernel_build_id = rows.only(table.texts("kernel_build_id", 0), "")
-        facts.notes += table.texts("notes", 0)
+        facts.kernel_build_id = "".join(rows.optional_texts(table, "kernel_build_id")[:1])
+        facts.notes += rows.optional_texts(table, "notes")
         facts.vdso = table.blob("vdso")
 
     def _take_build_ids(self, table: Table) -> None:

@@ -7,7 +7,6 @@ references to other tables are the caller's to check. They raise ColumnError.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
 
 from systemscope.model import (
     STATE_COUNT,
@@ -36,8 +35,6 @@ _GAPS = {gap.value: gap for gap in Gap}
 _KINDS = {kind.value: kind for kind in DelayKind}
 _STATES = tuple(State(number) for number in range(STATE_COUNT))
 _EVENTS = frozenset(int(kind) for kind in EventKind)
-
-_Item = TypeVar("_Item")
 
 
 def first_row(table: Table) -> int:
@@ -244,6 +241,6 @@ def kernel_symbols(table: Table) -> list[KernelSymbol]:
     ]
 
 
-def only(items: Sequence[_Item], nothing: _Item) -> _Item:
-    """The first of ``items``, or ``nothing``."""
-    return items[0] if items else nothing
+def optional_texts(table: Table, name: str) -> list[str]:
+    """A column that need not be there, of any length."""
+    return table.texts(name) if table.has(name) else []

@@ -267,7 +267,7 @@ class _Reader:
             if count:
                 notes.append(f"{count:,} {what} of the file were left out")
         if self._stacks.missing:
-            notes.append(f"{self._stacks.missing:,} locations are missing in the file")
+            notes.append(f"locations missing in the file: {len(self._stacks.missing):,}")
         for line in self._comments if self.own else ():
             if line.startswith(words.NOTE):
                 notes.append(line[len(words.NOTE) :])

@@ -32,6 +32,7 @@ MAX_BYTES = 1 << 28
 MAX_RATIO = 400
 _RATIO_FROM = 16 << 20  # a small file may be as repetitive as it likes
 MAX_RECORD = 4 << 20
+MAX_HEAD = 4 << 20  # of what is no table and no sample
 MAX_SAMPLES = 2_000_000
 MAX_TABLE = 1 << 21  # entries of one table
 MAX_LINES = 1_000  # of one location
@@ -55,9 +56,10 @@ def unpack(stream: BinaryIO) -> tuple[bytes, str]:
         return data, ""
     out = bytearray()
     inflate = zlib.decompressobj(wbits=31)
-    packed, piece = len(first), first
+    before, packed, piece = inflate, len(first), first
     try:
         while piece:
+            before = inflate.copy()
             out += inflate.decompress(piece, MAX_BYTES - len(out) + 1)
             _bound(len(out), MAX_BYTES, "bytes")
             if len(out) > _RATIO_FROM and len(out) > MAX_RATIO * packed:
@@ -70,10 +72,22 @@ def unpack(stream: BinaryIO) -> tuple[bytes, str]:
             packed += len(piece)
             _bound(packed, MAX_PACKED, "packed bytes")
     except zlib.error as error:
+        out += _salvage(before, piece)
         if not out:
             raise InputError(f"this pprof file cannot be unpacked: {error}") from error
         return bytes(out), "the file is damaged"
     return bytes(out), "" if inflate.eof else "the file is cut short"
+
+
+def _salvage(inflate: zlib._Decompress, piece: bytes) -> bytes:
+    """What ``piece`` holds before its damaged byte, which a larger bite would have taken along."""
+    out = bytearray()
+    try:
+        for start in range(len(piece)):
+            out += inflate.decompress(piece[start : start + 1], MAX_BYTES)
+    except zlib.error:
+        pass
+    return bytes(out)
 
 
 def _bound(size: int, limit: int, what: str) -> None:
@@ -148,7 +162,7 @@ def read_tables(data: bytes) -> Tables:
                 _decode(tables, decoders[number], data[start:end], number, raw_mappings)
             else:
                 others += data[begin:end]
-                _bound(len(others), MAX_RECORD, "bytes of comments")
+                _bound(len(others), MAX_HEAD, "bytes of comments")
             begin = end
     except Cut as cut:
         tables.cut = True
@@ -203,7 +217,7 @@ class Stacks:
         self._frames: dict[tuple[int, bool], tuple[Frame, ...]] = {}
         self._stacks: dict[tuple[bool, tuple[int, ...]], tuple[Frame, ...]] = {}
         self._total = 0
-        self.missing = 0
+        self.missing: set[int] = set()
 
     def frames(self, ids: tuple[int, ...], running: bool) -> tuple[Frame, ...]:
         """The frames of the locations ``ids``, leaf first. Return addresses are as in a Capture
@@ -250,7 +264,7 @@ class Stacks:
         tables = self._tables
         location = tables.locations.get(number)
         if location is None:
-            self.missing += 1
+            self.missing.add(number)
             return (Frame("[missing]", FrameKind.PSEUDO, unknown=_MISSING),)
         row = tables.mappings.get(location.mapping_id, MappingRow("", "", None))
         kind = _kind(row, location)

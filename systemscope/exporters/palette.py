@@ -1,14 +1,15 @@
 """One set of colours for every picture and page: what a thread was doing, and whose code it was in.
 
 A hue stands for a state, its lightness for the world of the code: the kernel's is the darkest, a
-library's lighter than the program's own. Every fill takes dark text at a contrast of 4.5 or more
-(WCAG 2.1, 1.4.3), on a light page and on a dark one. A difference is red where there is more, blue
-where there is less.
+library's lighter than the program's own. Text on every fill has a contrast of 4.5 or more (WCAG
+2.1, 1.4.3) on a light page and on a dark one. A difference is red where there is more, blue where
+there is less.
 """
 
 from __future__ import annotations
 
 import colorsys
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -31,23 +32,27 @@ class Shade:
     dark: str
 
 
-#: Hue in degrees and saturation in percent.
-_HUES = {
-    State.RUNNING: (24, 88),
-    State.RUNNABLE: (48, 90),
-    State.SLEEPING: (212, 66),
-    State.DISK: (280, 52),
-    State.STOPPED: (345, 42),
-    State.TRACED: (345, 42),
-    State.IDLE: (190, 26),
-    State.PARKED: (190, 26),
-    State.BLOCKED: (240, 45),
-    State.DEAD: (0, 0),
-    State.UNKNOWN: (0, 0),
+#: Hue, saturation and lightness on a light and on a dark page, much as in web/colors.js. The hues follow
+#: Okabe and Ito's set for all kinds of colour vision.
+_STATES = {
+    State.UNKNOWN: (0, 0, 78, 34),
+    State.RUNNING: (24, 92, 67, 38),
+    State.RUNNABLE: (46, 92, 64, 29),
+    State.SLEEPING: (207, 62, 78, 36),
+    State.DISK: (322, 46, 74, 41),
+    State.STOPPED: (20, 18, 72, 34),
+    State.TRACED: (285, 34, 80, 42),
+    State.IDLE: (210, 12, 84, 30),
+    State.PARKED: (210, 8, 76, 36),
+    State.BLOCKED: (164, 48, 66, 29),
+    State.DEAD: (0, 0, 86, 27),
 }
-#: Lightness in percent on a light and on a dark page.
-_LIGHTNESS = {World.PROGRAM: (69, 62), World.LIBRARY: (79, 70), World.KERNEL: (61, 54)}
-_DARK_SATURATION = 0.8
+#: Added to the lightness on a light and on a dark page.
+_WORLDS = {World.PROGRAM: (0, -4), World.LIBRARY: (6, -1), World.KERNEL: (-7, -10)}
+
+TEXT = Shade("#15191f", "#f2f5f9")
+MUTED_TEXT = Shade("#5b6470", "#9aa5b1")
+BACKGROUND = Shade("#ffffff", "#12161c")
 
 #: SGR parameters; the 256-colour tones lie in the middle, readable on black and on white.
 ANSI = {
@@ -66,25 +71,6 @@ ANSI = {
 ANSI_MORE = "38;5;167"
 ANSI_LESS = "38;5;68"
 
-#: Boxes of no state in particular: the whole, and threads whose states are mixed.
-MIXED = {
-    World.PROGRAM: Shade("#d9d4c9", "#a9a399"),
-    World.LIBRARY: Shade("#e6e2da", "#bbb5ab"),
-    World.KERNEL: Shade("#c4beb1", "#958f85"),
-}
-ROOT = Shade("#e4e4e4", "#9a9a9a")
-
-#: From all gone to all new; the middle is no change worth telling.
-DIFFERENCE = (
-    Shade("#5b92d6", "#5b8bc7"),
-    Shade("#8fb5e3", "#7ea3d0"),
-    Shade("#c3d8f0", "#a3b6cc"),
-    Shade("#e3e3e3", "#a8a8a8"),
-    Shade("#f6cdc3", "#cfaea6"),
-    Shade("#f0a08f", "#dc9484"),
-    Shade("#e8745f", "#e07a66"),
-)
-
 
 def world_of(frame: Frame) -> World:
     """Whose code ``frame`` is; a module that looks like a shared object is a library."""
@@ -97,9 +83,32 @@ def world_of(frame: Frame) -> World:
 
 def fill(state: State, world: World = World.PROGRAM) -> Shade:
     """The colour of a box whose time was spent in ``state``."""
-    hue, saturation = _HUES[state]
-    light, dark = _LIGHTNESS[world]
-    return Shade(_css(hue, saturation, light), _css(hue, saturation * _DARK_SATURATION, dark))
+    hue, saturation, light, dark = _STATES[state]
+    return _shade(hue, saturation, light + _WORLDS[world][0], dark + _WORLDS[world][1])
+
+
+def mixed(world: World = World.PROGRAM) -> Shade:
+    """The colour of a box whose time is of no state in particular."""
+    return _shade(38, 20, 83 + _WORLDS[world][0], 30 + _WORLDS[world][1])
+
+
+def group() -> Shade:
+    """The colour of boxes that are no code: the whole, threads, what was too small to draw."""
+    return _shade(212, 16, 88, 25)
+
+
+def change(ratio: float) -> Shade:
+    """The colour of a change from -1 (all gone) over 0 (none) to 1 (all new)."""
+    size = min(1.0, abs(ratio))
+    if not size:
+        return _shade(212, 8, 91, 27)
+    hue, saturation = (212, 78) if ratio < 0 else (8, 80)
+    strong = math.sqrt(size)
+    return _shade(hue, saturation * (0.35 + 0.65 * strong), 92 - 24 * strong, 27 + 14 * strong)
+
+
+def _shade(hue: float, saturation: float, light: float, dark: float) -> Shade:
+    return Shade(_css(hue, saturation, light), _css(hue, saturation, dark))
 
 
 def _css(hue: float, saturation: float, lightness: float) -> str:

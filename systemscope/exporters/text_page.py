@@ -112,7 +112,7 @@ class Page:
     def _safe(self, name: str) -> str:
         if name.isascii() and name.isprintable():
             return name
-        shown = "".join(map(_shown, safe_text(name)))
+        shown = displayable(name)
         if not self.unicode:
             shown = shown.encode(self.encoding, "replace").decode(self.encoding, "replace")
         return shown
@@ -147,6 +147,11 @@ def apportion(values: Sequence[int], whole: int, room: int) -> list[int]:
     for index in order[: max(0, total - sum(cells))]:
         cells[index] += 1
     return cells
+
+
+def displayable(name: str) -> str:
+    """``name`` without what moves a cursor or is not the same width everywhere."""
+    return "".join(map(_shown, safe_text(name)))
 
 
 def columns(text: str) -> int:

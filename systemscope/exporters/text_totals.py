@@ -43,13 +43,24 @@ class Times:
     """Nanoseconds of a function by state: as the leaf, and anywhere on the stack.
 
     ``stacks`` is the same for functions that are on the same stacks. ``depth`` is how far from the
-    leaf the function was first seen.
+    leaf the function was first seen, ``last`` the number of the stack counted last.
     """
 
     self: States = field(default_factory=dict)
     total: States = field(default_factory=dict)
     stacks: int = 0
     depth: int = 0
+    last: int = -1
+
+
+@dataclass
+class Known:
+    """What is known of a frame. It is kept here so that its id stays its own."""
+
+    frame: Frame
+    function: Function
+    skipped: bool
+    times: Times | None = None
 
 
 @dataclass
@@ -107,7 +118,7 @@ class Totals:
             _, times = stacks.setdefault(id(sample.frames), (sample, {}))
             _add(times, sample.state, sample.nanoseconds)
         for number, (sample, times) in enumerate(stacks.values()):
-            self._stack(sample.frames, times, _mixed(number))
+            self._stack(sample.frames, times, number)
         self._add_delays(profile.samples)
 
     @property
@@ -137,30 +148,30 @@ class Totals:
         wait.count += sample.count
         wait.labels[label] = wait.labels.get(label, 0) + sample.nanoseconds
 
-    def _stack(self, frames: tuple[Frame, ...], times: States, mark: int) -> None:
-        seen: dict[Function, int] = {}
+    def _stack(self, frames: tuple[Frame, ...], times: States, number: int) -> None:
+        mark = _mixed(number)
         for depth, frame in enumerate(frames):
-            if not at_entry(frame) and not in_scheduler(frame):
-                seen.setdefault(self._names.function(frame), depth)
-        own: dict[Function, States] = {}
-        hidden = set()  # the scheduler's functions count as what they themselves took
+            known = self._names.known(frame)
+            if known.skipped:
+                continue
+            found = known.times
+            if found is None:
+                found = known.times = self.functions.setdefault(known.function, Times(depth=depth))
+            if found.last == number:
+                continue
+            found.last = number
+            found.stacks ^= mark
+            for state, time in times.items():
+                found.total[state] = found.total.get(state, 0) + time
         for state, time in times.items():
             leaf = self._names.leaf(frames, state)
-            if leaf is not None:
-                if leaf not in seen:
-                    hidden.add(leaf)
-                    seen[leaf] = 0
-                own.setdefault(leaf, {})[state] = time
-        for function, depth in seen.items():
-            found = self.functions.get(function)
-            if found is None:
-                found = self.functions[function] = Times(depth=depth)
-            found.stacks ^= mark
-            for state, time in (own[function] if function in hidden else times).items():
+            if leaf is None:
+                continue
+            found = self.functions.setdefault(leaf.function, Times())
+            _add(found.self, state, time)
+            if leaf.skipped:  # the scheduler's functions count as what they themselves took
                 _add(found.total, state, time)
-        for function, spent in own.items():
-            for state, time in spent.items():
-                _add(self.functions[function].self, state, time)
+                found.stacks ^= mark
 
     def _add_delays(self, samples: Iterable[Sample]) -> None:
         threads: dict[int, tuple[Thread, str]] = {}
@@ -179,45 +190,51 @@ class Names:
     """Turns frames into functions, each frame once."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Frame, Function]] = {}
+        self._known: dict[int, Known] = {}
 
-    def function(self, frame: Frame) -> Function:
-        known = self._known.get(id(frame))
-        if known is None:
-            known = self._known[id(frame)] = (frame, _function(frame))
-        return known[1]
-
-    def leaf(self, frames: tuple[Frame, ...], state: State) -> Function | None:
-        """The function whose own time a stack's time is; None for an empty stack."""
-        for frame in frames:
+    def known(self, frame: Frame) -> Known:
+        """What is known of ``frame``."""
+        found = self._known.get(id(frame))
+        if found is None:
             skipped = at_entry(frame) or in_scheduler(frame)
-            if state is State.RUNNING or not skipped:
-                return self.function(frame)
-        return self.function(frames[0]) if frames else None
+            found = self._known[id(frame)] = Known(frame, _function(frame), skipped)
+        return found
+
+    def leaf(self, frames: tuple[Frame, ...], state: State) -> Known | None:
+        """The frame whose own time a stack's time is; None for an empty stack."""
+        for frame in frames:
+            found = self.known(frame)
+            if state is State.RUNNING or not found.skipped:
+                return found
+        return self.known(frames[0]) if frames else None
 
     def telling(self, frames: tuple[Frame, ...]) -> tuple[Function, ...]:
         """The functions that tell most of a wait: the kernel's innermost one, then the program's;
         all of the kernel's where there are no others. Unnamed code in a row is one."""
         kernel, others = [], []
         for frame in frames:
-            if frame.kind is not FrameKind.KERNEL:
-                others.append(self.function(frame))
-            elif not at_entry(frame) and not in_scheduler(frame):
-                kernel.append(self.function(frame))
+            known = self.known(frame)
+            if not known.function.kernel:
+                others.append(known.function)
+            elif not known.skipped:
+                kernel.append(known.function)
         return _joined(kernel[:1] + others if others else kernel)
 
     def comparable(self, frames: tuple[Frame, ...]) -> tuple[Function, ...]:
         """The functions in which a stack differs from another of the same program."""
-        return _joined(
-            [self.function(one) for one in frames if not at_entry(one) and not in_scheduler(one)]
-        )
+        every = map(self.known, frames)
+        return _joined([known.function for known in every if not known.skipped])
 
 
 def _joined(functions: list[Function]) -> tuple[Function, ...]:
     """``functions`` with unnamed code in a row as one."""
-    return tuple(
-        one for i, one in enumerate(functions) if one.named or not i or one != functions[i - 1]
-    )
+    kept = []
+    before = None
+    for function in functions:
+        if function.named or function != before:
+            kept.append(function)
+        before = function
+    return tuple(kept)
 
 
 def label_of(sample: Sample, per_thread: bool) -> str:

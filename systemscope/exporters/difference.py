@@ -79,7 +79,7 @@ def compare(before: Profile, after: Profile, normalize: bool, per_thread: bool) 
     scale = scale_of(before, after, normalize)
     found = Difference(scale, Change(scale(total_of(before.samples)), total_of(after.samples)))
     for profile, is_after in ((before, False), (after, True)):
-        totals = Totals(profile, per_thread)
+        totals = Totals(profile, per_thread, waits=False)
         _fill(found.states, totals.states, scale, is_after)
         groups = {label: group.total for label, group in totals.groups.items()}
         _fill(found.threads, groups, scale, is_after)

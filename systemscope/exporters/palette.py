@@ -32,8 +32,8 @@ class Shade:
     dark: str
 
 
-#: Hue, saturation and lightness on a light and on a dark page, much as in web/colors.js. The hues follow
-#: Okabe and Ito's set for all kinds of colour vision.
+#: Hue, saturation and lightness on a light and on a dark page, much as in web/colors.js. The hues
+#: follow Okabe and Ito's set for all kinds of colour vision.
 _STATES = {
     State.UNKNOWN: (0, 0, 78, 34),
     State.RUNNING: (24, 92, 67, 38),

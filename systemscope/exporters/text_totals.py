@@ -96,9 +96,9 @@ class Wait:
 
 class Totals:
     """Everything the page shows of ``profile``, in nanoseconds. Memory is of the order of the
-    different functions and the stacks of waits."""
+    different functions and the stacks of waits, which are left out unless ``waits``."""
 
-    def __init__(self, profile: Profile, per_thread: bool) -> None:
+    def __init__(self, profile: Profile, per_thread: bool, waits: bool = True) -> None:
         self.states: States = {}
         self.gaps: dict[Gap, int] = {}
         self.groups: dict[str, Group] = {}
@@ -113,7 +113,7 @@ class Totals:
             self._group(sample, label)
             if sample.gap is not None:
                 self.gaps[sample.gap] = self.gaps.get(sample.gap, 0) + sample.nanoseconds
-            if sample.state in BLOCKED_STATES and sample.gap is not Gap.SHORT_WAITS:
+            if waits and sample.state in BLOCKED_STATES and sample.gap is not Gap.SHORT_WAITS:
                 self._wait(sample, label)
             _, times = stacks.setdefault(id(sample.frames), (sample, {}))
             _add(times, sample.state, sample.nanoseconds)

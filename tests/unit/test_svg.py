@@ -19,26 +19,30 @@ NS = "{http://www.w3.org/2000/svg}"
 TITLE = re.compile(r"(?P<name>[^\n]*)\n(?P<ms>-?[\d,]+\.\d{3}) ms, (?P<percent>[\d.]+) %")
 
 
+#: x, y, width, lines of the title, fill
+Place = tuple[float, float, float, list[str], str]
+
+
 class Drawn:
-    """A picture read back. ``boxes`` are (x, y, width, lines of the title, fill)."""
+    """A picture read back."""
 
     def __init__(self, text: str) -> None:
         self.root = ElementTree.fromstring(text)
-        self.boxes = []
+        self.boxes: list[Place] = []
         for group in self.root.iter(f"{NS}g"):
             rect, title = group.find(f"{NS}rect"), group.find(f"{NS}title")
             assert rect is not None and title is not None and title.text
-            place = [float(rect.get(name, "")) for name in ("x", "y", "width")]
+            x, y, width = (float(rect.get(name, "")) for name in ("x", "y", "width"))
             fill = (group.get("class") or "").split()[0]
-            self.boxes.append((*place, title.text.split("\n"), fill))
+            self.boxes.append((x, y, width, title.text.split("\n"), fill))
 
-    def named(self, name: str) -> tuple[float, float, float, list[str], str]:
+    def named(self, name: str) -> Place:
         [found] = [box for box in self.boxes if box[3][0] == name]
         return found
 
-    def rows(self) -> list[list[tuple[float, float, float, list[str], str]]]:
+    def rows(self) -> list[list[Place]]:
         """Boxes by row, the root's first, from left to right."""
-        rows: dict[float, list[tuple[float, float, float, list[str], str]]] = {}
+        rows: dict[float, list[Place]] = {}
         for box in self.boxes:
             rows.setdefault(box[1], []).append(box)
         return [sorted(rows[y], key=lambda box: box[0]) for y in sorted(rows, reverse=True)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from systemscope.cli import values
-from systemscope.cli.destination import choose_format, fit
+from systemscope.cli.destination import FOR_PROGRAMS, choose_format, fit
 from systemscope.cli.report import say
 from systemscope.errors import InputError, UsageError
 from systemscope.exporters.formats import ExportOptions, Format
@@ -27,7 +27,7 @@ SHARED_USAGE = """\
   --no-state           No pseudo-frame for the state at the leaf.
   -a, --annotate       Mark kernel frames _[k], JIT frames _[j], inlined frames _[i].
   --output FORMAT      One of: {formats}. Without it the ending
-                       of FILE decides; without that, text on a terminal and folded elsewhere.
+                       of FILE decides; without that, {otherwise}.
   -o FILE              Write to FILE: whole or not at all.
   -q, --quiet          No notes and no summary.
   -v, --verbose        The whole summary.
@@ -57,8 +57,9 @@ class Converted:
     hidden: Hidden
 
 
-def read_conversion(given: dict[str, Any]) -> Conversion:
-    """The options as docopt gives them. Raises UsageError."""
+def read_conversion(given: dict[str, Any], for_programs: str = FOR_PROGRAMS) -> Conversion:
+    """The options as docopt gives them; ``for_programs`` is the format of an output that is neither
+    a terminal nor has an ending. Raises UsageError."""
     if given["--quiet"] and given["--verbose"]:
         raise UsageError("--quiet and --verbose exclude each other", "give one of them or none")
     path = "" if given["-o"] in (None, "-") else values.word("-o", given["-o"])
@@ -73,7 +74,7 @@ def read_conversion(given: dict[str, Any]) -> Conversion:
         normalize=bool(given.get("--normalize")),
     )
     return Conversion(
-        format=choose_format(given["--output"] or "", path),
+        format=choose_format(given["--output"] or "", path, for_programs),
         export=fit(export, path),
         selection=Selection(
             states=None if states is None else values.state_list(states),

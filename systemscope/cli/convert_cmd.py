@@ -30,7 +30,8 @@ Options:
 def run(arguments: Sequence[str]) -> int:
     """Run ``systemscope convert ARGUMENTS``; the exit code. Raises SystemScopeError."""
     names = ", ".join(one.name for one in formats())
-    usage = _USAGE.format(shared=SHARED_USAGE.format(formats=names))
+    otherwise = "text on a terminal and folded elsewhere"
+    usage = _USAGE.format(shared=SHARED_USAGE.format(formats=names, otherwise=otherwise))
     try:
         given = parse(usage, "convert", arguments, repeatable=("--debug-dir",)).options
     except HelpShown as shown:

@@ -14,15 +14,15 @@ FOR_PROGRAMS = "folded"
 _WIDTHS = (40, 400)
 
 
-def choose_format(name: str, path: str) -> Format:
+def choose_format(name: str, path: str, for_programs: str = FOR_PROGRAMS) -> Format:
     """The format called ``name``; without a name that of the path's ending; where there is no
-    ending to go by, text for a terminal and folded stacks for anything else. ``path`` "" is
+    ending to go by, text for a terminal and ``for_programs`` for anything else. ``path`` "" is
     standard output. Raises UsageError."""
     if name:
         return by_name(name)
     if path and not path.startswith("/dev/") and not is_special(path):
         return by_path(path)
-    return by_name(FOR_PEOPLE if not path and is_terminal() else FOR_PROGRAMS)
+    return by_name(FOR_PEOPLE if not path and is_terminal() else for_programs)
 
 
 def is_special(path: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from systemscope.cli.conversion import SHARED_USAGE, convert, read_conversion, report
+from systemscope.cli.destination import FOR_PEOPLE
 from systemscope.cli.usage import HelpShown, parse
 from systemscope.errors import UsageError
 from systemscope.exporters.formats import formats
@@ -30,14 +31,14 @@ Options:
 def run(arguments: Sequence[str]) -> int:
     """Run ``systemscope diff ARGUMENTS``; the exit code. Raises SystemScopeError."""
     able = ", ".join(one.name for one in formats() if one.differences)
-    usage = _USAGE.format(shared=SHARED_USAGE.format(formats=able or "none"))
+    usage = _USAGE.format(shared=SHARED_USAGE.format(formats=able, otherwise="text"))
     try:
         given = parse(usage, "diff", arguments, repeatable=("--debug-dir",)).options
     except HelpShown as shown:
         return shown.code
     if given["<before>"] == given["<after>"] == "-":
         raise UsageError("standard input cannot be both files", "name one of them")
-    wanted = read_conversion(given)
+    wanted = read_conversion(given, FOR_PEOPLE)
     form = wanted.format
     if not form.differences:
         raise UsageError(f"{form.name} cannot show a difference", f"use one of: {able}")

@@ -62,6 +62,7 @@ class Decoder:
         self._closing: list[Event] = []
         self._events: list[Section] = []
         self._bytes = 0
+        self._kept_entries = 0
         self._whole = False
 
     def read(self) -> Capture:
@@ -178,6 +179,7 @@ class Decoder:
         return self._facts
 
     def _capture(self) -> Capture:
+        self._kept_entries = len(self._entries)
         threads = self._kept_threads()
         begin = min((thread.begin for thread in threads), default=0)
         end = max((thread.end for thread in threads), default=0)
@@ -257,7 +259,7 @@ class Decoder:
     def kept(self, capture: Capture) -> str:
         """How much of what the file should hold was read, in words."""
         found = {"threads": len(capture.threads), "stacks": len(self._stacks)}
-        found["entries"] = len(self._entries)
+        found["entries"] = self._kept_entries
         parts = [f"{n:,} of {_number(self._head, name):,} {name}" for name, n in found.items()]
         return ", ".join(parts) if self._head else f"{len(capture.threads):,} threads"
 

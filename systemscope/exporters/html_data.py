@@ -83,8 +83,8 @@ class Document:
         milliseconds, rest = divmod(sample.nanoseconds, _MILLISECOND)
         if not (0 <= milliseconds < _EXACT and 0 <= sample.count < _EXACT):
             raise OutputError(
-                f"an html page cannot show a stack of {sample.nanoseconds} ns, {sample.count} times",
-                "leave it out of the profile; times and counts are 0 to 2^53 (ms)",
+                f"an html page cannot show {sample.nanoseconds} ns, {sample.count} times",
+                "use another format: here, times are 0 to 2^53 ms and counts 0 to 2^53",
             )
         columns = self._samples
         columns["side"].append(side)

@@ -18,7 +18,7 @@ function describe(store, node) {
   const whole = tree.value[0];
   const total = tree.value[node];
   about.rows.push(["Total", exactNs(total), percent(total, whole)]);
-  if (keys.kind(key) === KIND.FRAME) {
+  if (keys.kind(key) === KIND.FRAME && !store.view.invert) {
     const self = selfTime(store, node);
     about.rows.push(["Self", exactNs(self), percent(self, whole)]);
   }
@@ -48,6 +48,7 @@ function selfTime(store, node) {
 }
 
 function changeShare(before, after) {
+  if (before === after) return "";
   if (!before) return after ? "new" : "";
   if (!after) return "gone";
   return change((100 * (after - before)) / before, (value) => `${signed(value, 1)}${THIN}%`);
@@ -60,7 +61,7 @@ function whereOf(store, key) {
     const module = strings[frames.module[key]];
     return [
       CLASS_NAMES[frames.kind[key]],
-      module === CLASS_NAMES[frames.kind[key]] ? "" : module,
+      module === `[${CLASS_NAMES[frames.kind[key]]}]` || module === keys.label(key) ? "" : module,
       frameSource(data, key),
       frames.inlined[key] ? "inlined" : "",
       strings[frames.unknown[key]] && `no symbol: ${strings[frames.unknown[key]]}`,

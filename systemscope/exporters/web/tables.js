@@ -69,6 +69,7 @@ class Table {
 
 /** A time with the bar of its share behind it. */
 function meter(ns, whole, title) {
+  if (!ns) return el("span", { class: "nothing metered" }, "–");
   const bar = el("span", { class: "meter" });
   bar.style.width = `${whole > 0 ? Math.min(100, (100 * Math.abs(ns)) / whole) : 0}%`;
   return el("span", { class: "metered", title: title || exactNs(ns) }, bar,
@@ -76,7 +77,7 @@ function meter(ns, whole, title) {
 }
 
 function shareCell(ns, whole) {
-  return el("span", { class: "share" }, percent(ns, whole));
+  return el("span", { class: "share" }, ns ? percent(ns, whole) : "");
 }
 
 /** The three columns of every table that compares. `sides(row)` gives before and after. */
@@ -100,10 +101,11 @@ function timeCell(ns) {
 }
 
 function changeCell(store, before, after) {
+  if (before === after) return el("span", { class: "nothing change" }, before ? "±0" : "–");
   const cell = el("span", { class: "change", title: change(after - before, exactNs) },
     change(after - before, shortTime));
   const ratio = relativeChange(before, after);
-  cell.style.background = changeColor(after === before ? 0 : Math.sign(ratio)
-    * Math.max(0.15, Math.abs(ratio)), store.view.dark);
+  cell.style.background = changeColor(Math.sign(ratio) * Math.max(0.15, Math.abs(ratio)),
+    store.view.dark);
   return cell;
 }

@@ -39,7 +39,7 @@ function buildToolbar(store) {
     ]),
     choice(store, "group", "Group", groups, "What the boxes next to the root stand for"),
     choice(store, "stateAt", "State", [["leaf", "at the leaf"], ["root", "at the root"],
-      ["none", "as colour only"]], "Where a box tells the thread's state"),
+      ["none", difference ? "not shown" : "as colour only"]], "Where a box tells the thread's state"),
   ];
   if (difference) {
     tools.push(
@@ -55,10 +55,10 @@ function buildToolbar(store) {
   }
   tools.push(
     choice(store, "sort", "Sort", [["time", "time"], ["name", "name"]], "Order of neighbours"),
-    choice(store, "hide", "Hide below",
-      [[0.25, "¼ px"], [1, "1 px"], [3, "3 px"], [8, "8 px"], [24, "24 px"]],
+    choice(store, "hide", "Hide",
+      [[0.25, "< ¼ px"], [1, "< 1 px"], [3, "< 3 px"], [8, "< 8 px"], [24, "< 24 px"]],
       "Boxes narrower than this are drawn as one"));
-  byId("toolbar").replaceChildren(...tools, el("div", { id: "legend", class: "legend" }));
+  byId("toolbar").replaceChildren(...tools);
   store.subscribe(() => drawLegend(store));
 }
 

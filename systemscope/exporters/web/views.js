@@ -20,12 +20,12 @@ class FunctionsView {
         cell: (row) => changeCell(store, ...this.sides("self", row)) });
     } else {
       columns.push(
+        time("Total", "total", "Wall-clock time with everything it calls", true),
+        { title: "%", number: true, value: (row) => store.functions.total[row],
+          cell: (row) => shareCell(store.functions.total[row], store.sums.kept.value(0)) },
         time("Self", "self", "Wall-clock time in the function itself"),
         { title: "%", number: true, value: (row) => store.functions.self[row],
           cell: (row) => shareCell(store.functions.self[row], store.sums.kept.value(0)) },
-        time("Total", "total", "With everything it calls", true),
-        { title: "%", number: true, value: (row) => store.functions.total[row],
-          cell: (row) => shareCell(store.functions.total[row], store.sums.kept.value(0)) },
         time("On CPU", "running", "Part of the total spent running"),
         time("Runnable", "runnable", "Part of the total spent waiting for a CPU"),
         time("Blocked", "blocked", "Part of the total spent in all other waits"),

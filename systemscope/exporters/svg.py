@@ -20,7 +20,7 @@ from systemscope.exporters.heading import duration, origin, share, target, windo
 from systemscope.exporters.palette import Shade, World, change, fill, group, mixed
 from systemscope.exporters.summary import losses
 from systemscope.exporters.svg_page import CELL, INNER, LINE, MARGIN, WIDTH, Sheet
-from systemscope.exporters.text_page import columns
+from systemscope.exporters.text_page import columns, wrap
 from systemscope.model import Profile, State, state_name
 from systemscope.version import VERSION
 
@@ -263,14 +263,7 @@ def _bounded(foot: Sequence[str]) -> list[str]:
     lines: list[str] = []
     width = int((WIDTH - 2 * MARGIN) / CELL)
     for words in foot:
-        line = ""
-        for word in words[: 4 * width].split():
-            if line and columns(line) + 1 + columns(word) > width:
-                lines.append(line)
-                line = word
-            else:
-                line = f"{line} {word}" if line else word
-        lines.append(line)
+        lines += wrap(words[: 4 * width], width)
     if len(lines) > _MOST_LINES:
         lines[_MOST_LINES - 1 :] = [f"and {len(lines) - _MOST_LINES + 1} more lines"]
     return lines

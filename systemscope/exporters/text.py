@@ -15,7 +15,7 @@ from systemscope.exporters.palette import ANSI
 from systemscope.exporters.summary import losses
 from systemscope.exporters.text_delays import write_delays
 from systemscope.exporters.text_functions import write_functions
-from systemscope.exporters.text_page import BOLD, DIM, PLAIN, Page
+from systemscope.exporters.text_page import BOLD, DIM, PLAIN, Page, wrap
 from systemscope.exporters.text_totals import Group, Totals
 from systemscope.exporters.text_waits import write_waits
 from systemscope.model import BLOCKED_STATES, Gap, Profile, State, state_name
@@ -32,6 +32,7 @@ FORMAT = Format(
 _THREADS = 12
 _LEAST_SHARE = 1000  # of the whole: what is less than a thousandth is not worth a line
 _NOTES = 4
+_NOTE_LINES = 3
 _TIME = 8
 _PERCENT = 8
 _STATE = 10
@@ -131,8 +132,11 @@ def _write_threads(page: Page, totals: Totals, options: ExportOptions) -> None:
     page.heading(title, remark)
     head = f"{'time':>{_TIME}}{'running':>{_PERCENT}}{'runnable':>{_PERCENT + 1}}"
     page.line((" " * (2 + label) + head + f"{'blocked':>{_PERCENT}}", DIM))
+    # Where all time is of one kind a split says nothing: bars then compare the threads.
+    several = sum(bool(time) for time in totals.states.values()) > 1
+    longest = 0 if several else max(group.total for group in groups)
     for group in groups[:_THREADS]:
-        _write_thread(page, group, label, room - 1)
+        _write_thread(page, group, label, room - 1, longest)
     rest = groups[_THREADS:]
     if rest:
         merged = Group(f"{len(rest):,} more")
@@ -140,10 +144,10 @@ def _write_threads(page: Page, totals: Totals, options: ExportOptions) -> None:
             merged.threads |= group.threads
             for state, time in group.states.items():
                 merged.states[state] = merged.states.get(state, 0) + time
-        _write_thread(page, merged, label, room - 1)
+        _write_thread(page, merged, label, room - 1, longest)
 
 
-def _write_thread(page: Page, group: Group, label: int, room: int) -> None:
+def _write_thread(page: Page, group: Group, label: int, room: int, longest: int) -> None:
     count = f" {page.times}{len(group.threads):,}" if len(group.threads) > 1 else ""
     name = page.show(group.label, label - len(count)) + count
     blocked = sum(group.states.get(state, 0) for state in BLOCKED_STATES)
@@ -156,7 +160,7 @@ def _write_thread(page: Page, group: Group, label: int, room: int) -> None:
         ("  ", PLAIN),
         page.cell(name, label),
         (f"{duration(group.total):>{_TIME}}" + "".join(shares) + "  ", PLAIN),
-        *page.bar(group.states, group.total, room),
+        *page.bar(group.states, longest or group.total, room),
     )
 
 
@@ -164,9 +168,15 @@ def _write_losses(page: Page, profile: Profile) -> None:
     lost = losses(profile.capture.losses)
     page.heading("Losses", "" if lost else "none")
     for words in lost:
-        page.line(("  " + page.show(words, page.layout - 2), PLAIN))
+        _write_wrapped(page, words, PLAIN)
     notes = list(dict.fromkeys([*profile.capture.notes, *profile.notes]))
     for note in notes[:_NOTES]:
-        page.line(("  " + page.show(note, page.layout - 2), DIM))
+        _write_wrapped(page, note, DIM)
     if len(notes) > _NOTES:
         page.line((f"  and {len(notes) - _NOTES:,} more notes", DIM))
+
+
+def _write_wrapped(page: Page, words: str, style: str) -> None:
+    room = page.layout - 4
+    for number, line in enumerate(wrap(page.show(words, _NOTE_LINES * room), room)):
+        page.line(("    " if number else "  ", PLAIN), (page.show(line, room), style))

@@ -182,6 +182,19 @@ def shorten(text: str, room: int, ellipsis: str = "…") -> str:
     return clip(text, room - columns(tail)) + ellipsis + tail
 
 
+def wrap(text: str, room: int) -> list[str]:
+    """``text`` in lines of at most ``room`` columns, broken at blanks; longer words stay whole."""
+    lines: list[str] = []
+    line = ""
+    for word in text.split():
+        if line and columns(line) + 1 + columns(word) > room:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    return [*lines, line]
+
+
 def _column(char: str) -> int:
     if char < "\u0300":
         return 1

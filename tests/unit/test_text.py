@@ -278,3 +278,18 @@ def test_it_is_a_format() -> None:
     raw = io.BytesIO()
     form.write_bytes(four(), raw, ExportOptions())
     assert "░".encode() in raw.getvalue()
+
+
+def test_bars_compare_threads_where_there_is_one_state_only() -> None:
+    of = profile(
+        sample(thread(1, "long"), 4 * SECOND, frame("f")),
+        sample(thread(2, "short"), SECOND, frame("f")),
+    )
+    long, short = (row.count("█") for row in section(page(of), "Threads")[1:])
+    assert abs(long - 4 * short) <= 3
+
+
+def test_long_notes_are_wrapped() -> None:
+    of = nap()
+    of.notes.append("word " * 30)
+    assert len(section(page(of), "Losses")) == 2

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from systemscope.version import VERSION
 
 if TYPE_CHECKING:
-    from systemscope.api import profile, write
+    from systemscope.api import load, profile, write
     from systemscope.errors import (
         InputError,
         KernelError,
@@ -46,6 +46,7 @@ __all__ = [
     "Unsupported",
     "UsageError",
     "__version__",
+    "load",
     "profile",
     "write",
 ]
@@ -63,7 +64,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'systemscope' has no attribute '{name}'")
     from importlib import import_module
 
-    if name in ("profile", "write"):
+    if name in ("load", "profile", "write"):
         home = "systemscope.api"
     else:
         home = "systemscope.errors" if name in _ERRORS else "systemscope.model"

@@ -10,6 +10,9 @@
     >>> max(thread.time, key=thread.time.get).name
     'SLEEPING'
     >>> systemscope.write(profile, "sleep.folded")
+    >>> systemscope.write(profile, "sleep.ssc")
+    >>> len(systemscope.load("sleep.ssc").samples) == len(profile.samples)
+    True
 
 Needs root, or CAP_BPF and CAP_PERFMON. Every failure that is foreseen is a ``SystemScopeError``.
 """
@@ -19,7 +22,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, BinaryIO, Callable, Optional, Union
+from dataclasses import replace
+from typing import BinaryIO, Callable, Optional, Union
 
 from systemscope.collectors.request import (
     DEFAULT_FREQUENCY,
@@ -28,11 +32,9 @@ from systemscope.collectors.request import (
     Request,
 )
 from systemscope.errors import UsageError
+from systemscope.model import Profile
 from systemscope.model.filters import IdleThreads, Selection, select
 from systemscope.model.states import State
-
-if TYPE_CHECKING:
-    from systemscope.model import Profile
 
 Ids = Union[int, Iterable[int], None]
 
@@ -55,6 +57,7 @@ def profile(
     idle_threads: Union[IdleThreads, str, None] = None,
     timeline: bool = False,
     delays: bool = False,
+    names: bool = True,
     stop: Optional[Callable[[], bool]] = None,
     without: Iterable[str] = (),
 ) -> Profile:
@@ -68,7 +71,9 @@ def profile(
     more carry their own stacks. ``states`` keeps only these states' samples. ``idle_threads`` is
     "show", "hide" or "only", as on the command line. ``timeline`` records the order of things too
     (``profile.capture.timeline``), ``delays`` the kernel's own delay accounting
-    (``Thread.delays``). ``without`` names kernel features not to use.
+    (``Thread.delays``). With ``names`` False nothing is named: the result has no samples, and is to
+    be written as a capture, for :func:`load` elsewhere. ``without`` names kernel features not to
+    use.
 
     Times in the result are nanoseconds, frames are leaf first. Raises SystemScopeError: UsageError
     for arguments that make no sense, TargetError for a target that does not exist,
@@ -96,7 +101,36 @@ def profile(
         states=frozenset(states) if states is not None else None,
         idle=_idle(idle_threads, request.system_wide),
     )
-    return _run(request, selection, stop or (lambda: False))
+    return _run(request, selection, stop or (lambda: False), names)
+
+
+def load(
+    path: Union[str, os.PathLike[str]],
+    debug_dirs: Iterable[Union[str, os.PathLike[str]]] = (),
+) -> Profile:
+    """The profile in a capture file, a pprof file or a file of folded stacks.
+
+    Addresses of a capture get their names now: programs and libraries are looked for under
+    ``debug_dirs``, then at their paths, and used if they have the recorded build ID. What could not
+    be read or found is told in the notes of the profile and its capture. A capture's timeline lies
+    in the file, which stays open as long as the profile lives. Raises InputError.
+    """
+    from systemscope.importers.reading import load as read
+    from systemscope.model import HostFacts
+    from systemscope.symbolizer import symbolize
+    from systemscope.symbolizer.debugfiles import DebugFiles
+
+    loaded = read(os.fspath(path))
+    capture = loaded.capture
+    if capture is None or capture.timeline is None:
+        loaded.close()
+    if capture is None:
+        assert loaded.profile is not None
+        return loaded.profile
+    files = DebugFiles(capture.facts or HostFacts(), [os.fspath(one) for one in debug_dirs])
+    named = symbolize(capture, opener=files.open)
+    named.notes += files.notes()
+    return named
 
 
 def write(
@@ -127,17 +161,22 @@ def write(
         by_name(output or "folded").write_bytes(profile, target, options)
 
 
-def _run(request: Request, selection: Selection, stop: Callable[[], bool]) -> Profile:
+def _run(request: Request, selection: Selection, stop: Callable[[], bool], names: bool) -> Profile:
     from systemscope.collectors.wallclock import collect
     from systemscope.processes.command import HeldCommand
     from systemscope.processes.files import FileStore
     from systemscope.symbolizer import symbolize
+    from systemscope.symbolizer.facts import gather_facts
 
     held_command = HeldCommand(request.command) if request.command else nullcontext()
     with held_command as held, FileStore() as files:
         capture = collect(request, stop, None, held, files)
         selected, _ = select(capture, selection)
-        named = symbolize(selected, opener=files.open)
+        if names:
+            named = symbolize(selected, opener=files.open)
+        else:
+            facts = gather_facts(selected, files.open)
+            named = Profile(replace(selected, facts=facts))
         if held is not None:
             held.wait()
         return named

@@ -61,8 +61,9 @@ def test_recorded_in_a_root_of_its_own(workloads: Path, tmp_path: Path) -> None:
             shutil.copy2(os.path.realpath(library), target)
     with Workload(shutil.which("chroot") or "chroot", root, "/opt/four") as four:
         run("profile", "-p", four.pid, "-d", SECONDS, "-o", capture)
+    moved = root.rename(tmp_path / "moved")
     assert not through(parse_folded(convert(capture, "-q")), "worker_thread")
-    found = parse_folded(convert(capture, "-q", "--debug-dir", root))
+    found = parse_folded(convert(capture, "-q", "--debug-dir", moved / "opt"))
     assert through(found, "worker_thread")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import systemscope
 from systemscope.cli.exit_codes import ExitCode
 from systemscope.cli.main import main
 from systemscope.elf import ElfImage
@@ -294,3 +295,17 @@ def test_facts_are_of_what_occurs_only(tmp_path: Path) -> None:
     elsewhere = symbolize(made, SymbolizerOptions(kallsyms=os.devnull), opener)
     for one, other in zip(elsewhere.samples, there.samples):
         assert one.frames == other.frames
+
+
+def test_a_named_profile_takes_its_facts_along(tmp_path: Path) -> None:
+    (tmp_path / "app").write_bytes(Maker(SYMBOLS, build_id=BUILD_ID).build())
+    (tmp_path / "kallsyms").write_text("00000000ffff0000 T do_wait\t[ext4]\n")
+    options = SymbolizerOptions(kallsyms=str(tmp_path / "kallsyms"), modules=os.devnull)
+    made = of_another_machine()
+    made.facts, made.kernel = None, ""
+    named = symbolize(made, options, lambda tgid, mapping: os.open(tmp_path / "app", os.O_RDONLY))
+    systemscope.write(named, tmp_path / "a.ssc")
+    again = systemscope.load(tmp_path / "a.ssc", [tmp_path])
+    assert [one.frames for one in again.samples] == [one.frames for one in named.samples]
+    assert again.notes == []
+    assert any(frame.name == "do_wait" for one in again.samples for frame in one.frames)

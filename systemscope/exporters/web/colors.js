@@ -65,7 +65,7 @@ class Palette {
     this.text = dark ? "#f2f5f9" : "#15191f";
     this.muted = dark ? "#222932" : "#e9edf2";
     this.dimmed = dark ? "#1d232b" : "#eff2f5";
-    this.dimmedText = dark ? "#7d8895" : "#808a96";
+    this.dimmedText = dark ? "#8c97a4" : "#69737f";
     this.match = dark ? "#7a2fb8" : "#d9a8ff";
     this.background = dark ? "#12161c" : "#ffffff";
     this.selection = dark ? "#ffffff" : "#10151c";

@@ -39,6 +39,11 @@ class Flame {
     return (this.store.tree.deepest + 1) * ROW + 1;
   }
 
+  /** Pixels for a nanosecond. */
+  get scaleX() {
+    return this.width / Math.max(this.to - this.from, 1e-9);
+  }
+
   /** Top of a row, from the top of the canvas. */
   rowTop(depth) {
     if (!this.store.view.flip) return depth * ROW - this.scroll;
@@ -88,7 +93,6 @@ class Flame {
     context.fillRect(0, 0, this.width, this.height);
     this.labels = [];
     this.drawn = 0;
-    this.scaleX = this.width / Math.max(this.to - this.from, 1e-9);
     if (tree.value[0] > 0) this.drawBoxes(tree, palette);
     this.drawLabels(palette);
     this.outline(this.hovered, 1);

@@ -35,6 +35,7 @@ function start() {
     ? "Nothing passes the filters." : "This profile holds no thread time.";
   byId("empty-reset").hidden = data.samples.count === 0;
   store.refresh(DEPTH.FILTER);
+  graph.fit();
   drawFacts(store, () => showTab("summary"));
   // For scripts and tests: what the canvas cannot tell.
   window.systemscope = { store, graph, exactNs };

@@ -193,11 +193,6 @@ class WaitsView {
     const side = data.sides.length - 1;
     const columns = [{
       title: "Waiting in", wide: true, value: (row) => this.name(row), cell: (row) => this.stack(row),
-    }, {
-      title: "State", value: (row) => data.states[row.state],
-      cell: (row) => el("span", { class: "state" },
-        swatch(stateColor(row.state, store.view.dark, store.view.dark ? 12 : -6)),
-        data.states[row.state]),
     }];
     if (data.difference) {
       columns.push(...changeColumns(store, (row) => row.ns.map((ns, i) => ns * store.scale[i])));
@@ -209,6 +204,10 @@ class WaitsView {
           cell: (row) => shareCell(row.ns[0], store.sums.kept.value(0)) });
     }
     columns.push(
+      { title: "State", value: (row) => data.states[row.state],
+        cell: (row) => el("span", { class: "state" },
+          swatch(stateColor(row.state, store.view.dark, store.view.dark ? 12 : -6)),
+          data.states[row.state]) },
       { title: "Waits", number: true, value: (row) => row.count[side],
         cell: (row) => grouped(row.count[side]) },
       { title: "Mean", number: true, help: "Length of one wait",

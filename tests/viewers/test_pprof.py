@@ -161,15 +161,15 @@ def test_an_empty_profile_is_valid(tmp_path: Path) -> None:
 
 
 @contextmanager
-def web(file: str) -> Iterator[str]:
-    """``go tool pprof -http``: its address."""
+def web(file: str, *options: str) -> Iterator[str]:
+    """``go tool pprof -http``: the address of its pages."""
     go = require("go", "Debian: apt-get install golang-go")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     # "go tool" does not pass on the signal that ends it: a session of its own gets it whole.
     process = subprocess.Popen(
-        [go, "tool", "pprof", f"-http={address}", "-no_browser", file],
+        [go, "tool", "pprof", f"-http={address}", "-no_browser", *options, file],
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         start_new_session=True,

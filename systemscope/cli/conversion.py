@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from systemscope.cli import values
-from systemscope.cli.destination import FOR_PROGRAMS, choose_format, fit
+from systemscope.cli.destination import FOR_PROGRAMS, choose_format, fit, refuse_terminal
 from systemscope.cli.report import say
 from systemscope.errors import InputError, UsageError
 from systemscope.exporters.formats import ExportOptions, Format
@@ -63,6 +63,8 @@ def read_conversion(given: dict[str, Any], for_programs: str = FOR_PROGRAMS) -> 
     if given["--quiet"] and given["--verbose"]:
         raise UsageError("--quiet and --verbose exclude each other", "give one of them or none")
     path = "" if given["-o"] in (None, "-") else values.word("-o", given["-o"])
+    form = choose_format(given["--output"] or "", path, for_programs)
+    refuse_terminal(form, path)
     states = given["--state"]
     idle = given["--idle-threads"] or IdleThreads.SHOW.value
     slice_us = given.get("--min-slice")
@@ -74,7 +76,7 @@ def read_conversion(given: dict[str, Any], for_programs: str = FOR_PROGRAMS) -> 
         normalize=bool(given.get("--normalize")),
     )
     return Conversion(
-        format=choose_format(given["--output"] or "", path, for_programs),
+        format=form,
         export=fit(export, path),
         selection=Selection(
             states=None if states is None else values.state_list(states),

@@ -7,6 +7,7 @@ import shutil
 import sys
 from dataclasses import replace
 
+from systemscope.errors import UsageError
 from systemscope.exporters.formats import ExportOptions, Format, by_name, by_path
 
 FOR_PEOPLE = "text"
@@ -25,6 +26,14 @@ def choose_format(name: str, path: str, for_programs: str = FOR_PROGRAMS) -> For
     return by_name(FOR_PEOPLE if not path and is_terminal() else for_programs)
 
 
+def refuse_terminal(form: Format, path: str) -> None:
+    """Raise UsageError where bytes would go to a terminal."""
+    if form.binary and not path and is_terminal():
+        raise UsageError(
+            f"{form.name} is not for terminals", "name a file with -o, or redirect the output"
+        )
+
+
 def is_special(path: str) -> bool:
     """Whether ``path`` is a device, a pipe or a directory: it has no ending to go by."""
     return os.path.exists(path) and not os.path.isfile(path)
@@ -36,11 +45,21 @@ def is_terminal() -> bool:
 
 
 def fit(export: ExportOptions, path: str) -> ExportOptions:
-    """``export`` with the terminal's width, and colour unless NO_COLOR asks for none, where the
-    output goes to one."""
+    """``export`` with the terminal's width and encoding, and colour unless NO_COLOR asks for none,
+    where the output goes to one."""
     if path or not is_terminal():
         return export
     least, most = _WIDTHS
     columns = min(max(shutil.get_terminal_size((export.width, 24)).columns, least), most)
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-    return replace(export, width=columns, color=not plain)
+    return replace(export, width=columns, color=not plain, encoding=_encoding())
+
+
+def _encoding() -> str:
+    """What the terminal shows; characters it lacks have plain stand-ins."""
+    import codecs
+
+    try:
+        return codecs.lookup(sys.stdout.encoding or "utf-8").name
+    except LookupError:
+        return "utf-8"

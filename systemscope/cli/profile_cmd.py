@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Optional
 
+from systemscope.cli.destination import refuse_terminal
+from systemscope.cli.destination import FOR_PEOPLE, is_terminal
 from systemscope.cli.options import Options, read_options
 from systemscope.cli.preflight import check
 from systemscope.cli.progress import ProgressLine
@@ -33,6 +35,7 @@ def run(command: str, arguments: Sequence[str]) -> int:
         options = read_options(command, arguments)
     except HelpShown as shown:
         return shown.code
+    refuse_terminal(options.format, options.path)
     check()
     progress = ProgressLine(options.quiet)
     with Interrupts() as stop, Output(options.path) as output, _held(options) as held:
@@ -106,7 +109,9 @@ def _with_facts(capture: Capture, hidden: Hidden, files: FileStore, stop: Interr
 
 
 def _summarize(capture: Capture, hidden: Hidden, profile: Profile, options: Options) -> None:
-    lines = summary(capture, hidden, profile.notes, time.process_time(), options.verbose)
+    told = options.format.name == FOR_PEOPLE and not options.path and is_terminal()
+    spent = time.process_time()
+    lines = summary(capture, hidden, profile.notes, spent, options.verbose, beside_text=told)
     if options.path:
         lines.append(f"  {'written':<12}{options.path}")
     for line in lines:

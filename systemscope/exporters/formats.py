@@ -25,9 +25,9 @@ class ExportOptions:
 
     ``per_thread`` tells threads apart (``comm-pid/tid``) where stacks are otherwise merged by
     thread name. ``state`` ends each stack in what the thread was doing. ``annotate`` marks kernel,
-    JIT and inlined frames. ``min_slice_ns`` leaves shorter slices out of a timeline. ``color`` and
-    ``width`` (columns) are for text. ``normalize`` scales a difference's first profile to the
-    second one's total.
+    JIT and inlined frames. ``min_slice_ns`` leaves shorter slices out of a timeline. ``color``,
+    ``width`` (columns) and ``encoding`` are for text. ``normalize`` scales a difference's first
+    profile to the second one's total.
     """
 
     per_thread: bool = False
@@ -36,6 +36,7 @@ class ExportOptions:
     min_slice_ns: int = 0
     color: bool = False
     width: int = 80
+    encoding: str = "utf-8"
     normalize: bool = False
 
 
@@ -63,7 +64,7 @@ class Format:
 
     def write_bytes(self, profile: Profile, raw: BinaryIO, options: ExportOptions) -> None:
         """Write ``profile`` to the byte stream ``raw`` and flush it. ``raw`` stays open."""
-        with self._stream(raw) as stream:
+        with self._stream(raw, options) as stream:
             self.write(profile, stream, options)
 
     def write_difference(
@@ -76,17 +77,19 @@ class Format:
         if not self.differences:
             able = ", ".join(one.name for one in formats() if one.differences)
             raise UsageError(f"{self.name} cannot show a difference", f"use one of: {able}")
-        with self._stream(raw) as stream:
+        with self._stream(raw, options) as stream:
             module = importlib.import_module(self.module)
             module.write_difference(before, after, stream, options)
 
     @contextmanager
-    def _stream(self, raw: BinaryIO) -> Iterator[IO[Any]]:
+    def _stream(self, raw: BinaryIO, options: ExportOptions) -> Iterator[IO[Any]]:
         if self.binary:
             yield raw
             raw.flush()
             return
-        text = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", newline="\n")
+        text = io.TextIOWrapper(
+            raw, encoding=options.encoding, errors="backslashreplace", newline="\n"
+        )
         try:
             yield text
             text.flush()

@@ -75,13 +75,22 @@ class Output:
             stream.flush()
             self._stream = None
             stream.close()
-            if self._temporary is not None:
-                os.replace(self._temporary, os.path.realpath(self.path))
-                self._temporary = None
+            self._appear()
         except BrokenPipeError:
             raise
         except OSError as error:
+            if error.filename is not None:
+                raise  # a file of ours: what is written to has a descriptor, and no name
             raise _failure(self._name, error) from error
+
+    def _appear(self) -> None:
+        if self._temporary is None:
+            return
+        try:
+            os.replace(self._temporary, os.path.realpath(self.path))
+        except OSError as error:
+            raise _failure(self._name, error) from error
+        self._temporary = None
 
     def close(self) -> None:
         """Close, and remove what is not finished."""

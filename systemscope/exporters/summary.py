@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from systemscope.exporters.naming import safe_text, thread_label
 from systemscope.model import Capture, Losses, State, Thread, state_name
@@ -32,6 +32,7 @@ _LOSS_WORDS = {
     "delays_lost": "ended threads whose delay accounts did not arrive",
     "unaccounted_ns": "thread time in no known state",
 }
+_IN_TEXT = frozenset({"window", "thread time", "losses"})
 _NOT_LOSSES = frozenset({"unresolved_frames", "resolved_frames"})
 
 
@@ -41,9 +42,14 @@ def summary(
     notes: Sequence[str] = (),
     cpu_seconds: float = 0.0,
     verbose: bool = False,
+    beside_text: bool = False,
 ) -> list[str]:
-    """The summary of a whole ``capture`` (nothing filtered out), as lines for a terminal."""
+    """The summary of a whole ``capture`` (nothing filtered out), as lines for a terminal.
+
+    ``beside_text`` leaves out what the text format has just said there."""
     found = summary_rows(capture, hidden, notes, cpu_seconds, verbose)
+    if beside_text:
+        found = _without(found, _IN_TEXT)
     return [f"  {name:<{_WIDTH}}{text}" for name, text in found]
 
 
@@ -79,6 +85,16 @@ def summary_rows(
     if verbose:
         rows += _details(capture)
     return rows
+
+
+def _without(rows: list[tuple[str, str]], names: Container[str]) -> list[tuple[str, str]]:
+    """``rows`` without those of ``names`` and the lines that go on from them."""
+    kept, last = [], ""
+    for name, text in rows:
+        last = name or last
+        if last not in names:
+            kept.append((name, text))
+    return kept
 
 
 def losses(lost: Losses) -> list[str]:

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Optional
 
-from systemscope.cli.destination import refuse_terminal
-from systemscope.cli.destination import FOR_PEOPLE, is_terminal
+from systemscope.cli.destination import FOR_PEOPLE, is_terminal, refuse_terminal
 from systemscope.cli.options import Options, read_options
 from systemscope.cli.preflight import check
 from systemscope.cli.progress import ProgressLine

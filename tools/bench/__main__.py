@@ -4,7 +4,7 @@ Usage:
   tools.bench [--only TABLE]
 
 Options:
-  --only TABLE  This table alone: storm, cost or startup.
+  --only TABLE  This table alone: storm, cost, startup or encode.
   -h, --help    Show this.
 """
 
@@ -17,9 +17,14 @@ import tempfile
 from pathlib import Path
 
 from tests.workloads.build import NoCompiler, build
-from tools.bench import cost, storm
+from tools.bench import cost, encode, storm
 
-_TABLES = {"storm": storm.report, "cost": cost.report_cost, "startup": cost.report_startup}
+_TABLES = {
+    "storm": storm.report,
+    "cost": cost.report_cost,
+    "startup": cost.report_startup,
+    "encode": encode.report,
+}
 
 
 def main() -> int:

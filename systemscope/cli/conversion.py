@@ -26,8 +26,9 @@ SHARED_USAGE = """\
   --per-thread         Tell threads apart: comm-pid/tid instead of comm.
   --no-state           No pseudo-frame for the state at the leaf.
   -a, --annotate       Mark kernel frames _[k], JIT frames _[j], inlined frames _[i].
-  --output FORMAT      One of: {formats}. Without it the ending
-                       of FILE decides; without that, {otherwise}.
+  --output FORMAT      {formats}.
+                       Without it the ending of FILE decides; without that,
+                       {otherwise}.
   -o FILE              Write to FILE: whole or not at all.
   -q, --quiet          No notes and no summary.
   -v, --verbose        The whole summary.

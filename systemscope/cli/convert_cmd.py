@@ -22,8 +22,8 @@ The input - is standard input. Programs and libraries of a capture are looked fo
 machine; only files with the recorded build ID are used.
 
 Options:
-{shared}
   --min-slice US       Leave slices of fewer microseconds out of a timeline (default 0).
+{shared}
 """
 
 

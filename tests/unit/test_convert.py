@@ -309,3 +309,11 @@ def test_a_named_profile_takes_its_facts_along(tmp_path: Path) -> None:
     assert [one.frames for one in again.samples] == [one.frames for one in named.samples]
     assert again.notes == []
     assert any(frame.name == "do_wait" for one in again.samples for frame in one.frames)
+
+
+def test_bytes_are_not_for_terminals(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("systemscope.cli.destination.is_terminal", lambda: True)
+    assert main(["convert", str(recorded), "--output", "capture"]) == ExitCode.USAGE
+    assert "not for terminals; name a file with -o" in capfd.readouterr().err

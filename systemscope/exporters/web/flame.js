@@ -4,6 +4,7 @@ const ROW = 20;
 const FONT = '12px ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace';
 const TEXT_FROM = 26;  // narrower boxes have no room for a word
 const STRIP = 3;
+const TEXT_MIDDLE = (ROW - STRIP) / 2;  // the strip must not cover underscores
 const ZOOM_MS = 180;
 
 class Flame {
@@ -202,7 +203,7 @@ class Flame {
         const name = store.keys.label(store.tree.key[labels[i]]);
         const room = Math.floor((labels[i + 3] - 8) / this.letter);
         const shown = name.length <= room ? name : room > 2 ? `${name.slice(0, room - 1)}…` : "";
-        if (shown) context.fillText(shown, labels[i + 1] + 4, labels[i + 2] + ROW / 2 - 0.5);
+        if (shown) context.fillText(shown, labels[i + 1] + 4, labels[i + 2] + TEXT_MIDDLE);
       }
     }
   }

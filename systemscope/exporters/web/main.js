@@ -44,7 +44,7 @@ function start() {
 function subtitleOf(data) {
   if (data.difference) return "difference of two profiles";
   const [side] = data.sides;
-  return [side.command ? side.host : "", side.kernel, momentOf(side)].filter(Boolean).join(" · ");
+  return [side.command ? side.host : "", momentOf(side), side.kernel].filter(Boolean).join(" · ");
 }
 
 function buildTabs(store, showTab) {

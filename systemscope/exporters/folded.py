@@ -2,7 +2,7 @@
 
 The format of Brendan Gregg's flamegraph.pl and of every flame-graph viewer since. Frame suffixes
 ``_[k]``, ``_[j]``, ``_[i]`` are flamegraph.pl's. Each thread's lines add up to its time rounded to
-the nearest microsecond.
+the nearest microsecond, and those of each of its states to within one of that state's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from systemscope.exporters.naming import (
     thread_label,
 )
 from systemscope.exporters.rounding import round_parts
-from systemscope.model import FrameKind, Profile, Sample
+from systemscope.model import FrameKind, Profile, Sample, State
 
 FORMAT = Format(
     name="folded",
@@ -77,13 +77,18 @@ def write(profile: Profile, stream: TextIO, options: FoldedOptions = FoldedOptio
     lines = _Lines(options)
     for samples in _by_thread(profile):
         # Merged first: what rounds is the line a user sees, not the entries it came from.
-        merged: dict[str, int] = {}
+        states: dict[State, dict[str, int]] = {}
         for sample in samples:
+            merged = states.setdefault(sample.state, {})
             stack = lines.stack(sample)
             merged[stack] = merged.get(stack, 0) + sample.nanoseconds
-        for stack, value in zip(merged, round_parts(list(merged.values()), _NANOSECONDS)):
-            if value:
-                totals[stack] = totals.get(stack, 0) + value
+        sums = round_parts([sum(merged.values()) for merged in states.values()], _NANOSECONDS)
+        for merged, total in zip(states.values(), sums):
+            for stack, value in zip(
+                merged, round_parts(list(merged.values()), _NANOSECONDS, total)
+            ):
+                if value:
+                    totals[stack] = totals.get(stack, 0) + value
     for stack in sorted(totals):
         stream.write(f"{stack} {totals[stack]}\n")
 

@@ -11,7 +11,7 @@ import re
 from typing import Any, BinaryIO, NamedTuple, Optional
 
 from systemscope.errors import InputError
-from systemscope.importers.pprof_tables import Stacks, Tables, read_tables, unpack
+from systemscope.importers.pprof_tables import MAX_DEPTH, Stacks, Tables, read_tables, unpack
 from systemscope.model import (
     Capture,
     Delay,
@@ -268,6 +268,8 @@ class _Reader:
                 notes.append(f"{count:,} {what} of the file were left out")
         if self._stacks.missing:
             notes.append(f"locations missing in the file: {len(self._stacks.missing):,}")
+        if self._stacks.cut:
+            notes.append(f"stacks of the file cut at {MAX_DEPTH:,} frames: {self._stacks.cut:,}")
         for line in self._comments if self.own else ():
             if line.startswith(words.NOTE):
                 notes.append(line[len(words.NOTE) :])

@@ -33,6 +33,7 @@ MAX_RATIO = 400
 _RATIO_FROM = 16 << 20  # a small file may be as repetitive as it likes
 MAX_RECORD = 4 << 20
 MAX_HEAD = 4 << 20  # of what is no table and no sample
+MAX_RECORDS = 1 << 23
 MAX_SAMPLES = 2_000_000
 MAX_TABLE = 1 << 21  # entries of one table
 MAX_LINES = 1_000  # of one location
@@ -40,6 +41,7 @@ MAX_DEPTH = 16_384
 MAX_FRAMES = 1 << 25  # of all different stacks together
 _GZIP = b"\x1f\x8b"
 _READ = 1 << 16
+_MAX_MEMBERS = 1_000  # of a gzip file; writers make one
 _MISSING = "the file does not hold it"
 _UNNAMED = "the file has no name for it"
 
@@ -56,7 +58,7 @@ def unpack(stream: BinaryIO) -> tuple[bytes, str]:
         return data, ""
     out = bytearray()
     inflate = zlib.decompressobj(wbits=31)
-    before, packed, piece = inflate, len(first), first
+    before, packed, piece, members = inflate, len(first), first, 1
     try:
         while piece:
             before = inflate.copy()
@@ -66,6 +68,8 @@ def unpack(stream: BinaryIO) -> tuple[bytes, str]:
                 raise InputError("this pprof file unpacks to far more than any profile would")
             piece = inflate.unused_data
             if inflate.eof and piece:  # several members, one after the other
+                members += 1
+                _bound(members, _MAX_MEMBERS, "gzip members")
                 inflate = zlib.decompressobj(wbits=31)
                 continue
             piece = stream.read(_READ)
@@ -146,8 +150,8 @@ def read_tables(data: bytes) -> Tables:
     decoders = {MAPPING: kinds.Mapping, LOCATION: kinds.Location, FUNCTION: kinds.Function}
     begin = 0
     try:
-        for record in records(data):
-            number, start, end, _ = record
+        for count, (number, start, end, _) in enumerate(records(data)):
+            _bound(count, MAX_RECORDS, "records")
             if end - start > MAX_RECORD:
                 tables.damaged += 1
             elif number == SAMPLE:
@@ -218,6 +222,7 @@ class Stacks:
         self._stacks: dict[tuple[bool, tuple[int, ...]], tuple[Frame, ...]] = {}
         self._total = 0
         self.missing: set[int] = set()
+        self.cut = 0  # stacks deeper than MAX_DEPTH
 
     def frames(self, ids: tuple[int, ...], running: bool) -> tuple[Frame, ...]:
         """The frames of the locations ``ids``, leaf first. Return addresses are as in a Capture
@@ -225,12 +230,15 @@ class Stacks:
 
         Raises InputError beyond the bounds.
         """
+        if len(ids) > MAX_DEPTH:
+            ids = ids[:MAX_DEPTH]
+            self.cut += 1
         key = (running, ids)
         found = self._stacks.get(key)
         if found is None:
             made: list[Frame] = []
             user = False  # a user frame was there
-            for index, number in enumerate(ids[:MAX_DEPTH]):
+            for index, number in enumerate(ids):
                 frames = self._location(number, False)
                 kernel = frames[0].kind is FrameKind.KERNEL
                 if (running and index == 0) if kernel else not user:

@@ -119,6 +119,19 @@ def test_one_giant_stack() -> None:
     assert len(got.frames) == 16_000 and got.nanoseconds == 5
 
 
+def test_a_deeper_stack_is_cut_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = packed(profile(sample(thread(1), 5, *(frame(f"f{n}") for n in range(9)))))
+    monkeypatch.setattr(pprof_tables, "MAX_DEPTH", 4)
+    got = back(data)
+    assert [f.name for f in got.samples[0].frames] == ["f0", "f1", "f2", "f3"]
+    assert "stacks of the file cut" in got.notes[0]
+
+
+def test_many_members_are_refused() -> None:
+    with pytest.raises(InputError, match="gzip members"):
+        back(gzip.compress(b"") * 2_000)
+
+
 def test_an_empty_profile() -> None:
     got = back(packed(profile()))
     assert got.samples == [] and got.notes == []
@@ -234,7 +247,7 @@ def test_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MAX_SAMPLES", "MAX_TABLE", "MAX_FRAMES"):
+    for name in ("MAX_RECORDS", "MAX_SAMPLES", "MAX_TABLE", "MAX_FRAMES"):
         with monkeypatch.context() as patch:
             patch.setattr(pprof_tables, name, 1)
             with pytest.raises(InputError, match="too large"):

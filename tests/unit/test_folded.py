@@ -106,6 +106,21 @@ def test_every_thread_keeps_its_total() -> None:
     assert sum(int(line.rsplit(" ", 1)[1]) for line in folded(of)) == 1_000_000
 
 
+@given(st.lists(st.tuples(st.sampled_from(State), st.integers(0, 10**7)), max_size=30))
+def test_every_state_keeps_its_total_to_the_microsecond(parts: list[tuple[State, int]]) -> None:
+    one = thread(1)
+    of = [sample(one, ns, frame(f"f{i}"), state=state) for i, (state, ns) in enumerate(parts)]
+    found: dict[str, int] = {}
+    for line in folded(profile(*of)):
+        stack, value = line.rsplit(" ", 1)
+        state = stack.rsplit(";", 1)[1]
+        found[state] = found.get(state, 0) + int(value)
+    for kind in State:
+        exact = sum(ns for state, ns in parts if state is kind)
+        assert abs(found.get(f"[{kind.name.lower()}]", 0) * 1000 - exact) < 1000
+    assert abs(sum(found.values()) * 1000 - sum(ns for _, ns in parts)) <= 500
+
+
 @given(st.lists(st.integers(0, 10**13), max_size=40), st.integers(1, 10**6))
 def test_rounding_keeps_the_sum_and_stays_close(values: list[int], unit: int) -> None:
     parts = round_parts(values, unit)

@@ -168,6 +168,19 @@ def test_zoom_by_click_crumb_keys_and_back(browser: Browser, tmp_path: Path) -> 
         assert crumbs(page) == ["all threads"]
 
 
+def test_what_is_too_narrow_is_drawn_where_it_lies(browser: Browser, tmp_path: Path) -> None:
+    with opened(browser, tmp_path, made()) as page:
+        drawn = page.evaluate(
+            """() => { const {flame, store} = window.systemscope.graph, drawn = [];
+            flame.context.fillRect = (x, y, width) => drawn.push([x, width]);
+            for (const [left, right] of [[-50, -10], [-50, 20], [30, 30.5], [30, 90]])
+                flame.drawSkipped(store.tree, 0, left, right);
+            delete flame.context.fillRect;
+            return drawn; }"""
+        )
+        assert drawn == [[0, 20], [30, 60]]
+
+
 def test_the_tooltip_tells_exact_times(browser: Browser, tmp_path: Path) -> None:
     with opened(browser, tmp_path, made()) as page:
         page.mouse.move(*point(page, "burn"))

@@ -140,9 +140,11 @@ class Flame {
   /** What is too narrow to show is not empty: a muted box says that there is something. */
   drawSkipped(tree, parent, left, right) {
     const top = this.rowTop(tree.depth[parent] + 1);
-    if (right - left < 1 || top > this.height || top + ROW < 0) return;
+    const begin = Math.max(left, 0);
+    const width = Math.min(right, this.width) - begin;
+    if (right - left < 1 || width <= 0 || top > this.height || top + ROW < 0) return;
     this.context.fillStyle = this.store.palette.muted;
-    this.context.fillRect(Math.max(left, 0), top, Math.min(right, this.width) - left, ROW - 1);
+    this.context.fillRect(begin, top, width, ROW - 1);
   }
 
   drawBox(tree, palette, node) {

@@ -18,7 +18,11 @@ from systemscope.wire.capture_columns import TableWriter
 from systemscope.wire.capture_sections import END, write_file_header, write_section
 from systemscope.wire.capture_timeline import event_payloads
 
-ROWS = 16_384  # of one block
+ROWS = 16_384  # of one block, at most
+#: Stacks and entries go into so many blocks at least, unless they get shorter than _FEWEST_ROWS:
+#: a file that is cut short then holds nearly all before the cut.
+_BLOCKS = 16
+_FEWEST_ROWS = 512
 _FRAMES = 131_072  # addresses in one block of stacks, unless one stack alone has more
 _EVENT_LEVEL = 3  # of zlib: a timeline is large, and hardly smaller at 6
 
@@ -176,9 +180,9 @@ def _write_facts(facts: HostFacts, stream: BinaryIO) -> None:
 def _write_stacks(capture: Capture, stream: BinaryIO) -> None:
     """Stacks and entries, each block of entries after the stacks it needs."""
     sizes = [len(one.kernel) + len(one.user) + len(one.kernel_names) for one in capture.stacks]
-    blocks = _by_weight(sizes, _FRAMES)
+    blocks = _by_weight(sizes, _FRAMES, _block_rows(len(sizes)))
     written = 0
-    for _, entries in _blocks(capture.entries):
+    for _, entries in _blocks(capture.entries, _block_rows(len(capture.entries))):
         needed = max(entry.stack for entry in entries)
         while written <= needed:
             begin, written = next(blocks)
@@ -233,17 +237,22 @@ def _closing(events: Sequence[Event]) -> bytes:
     return table.payload()
 
 
-def _blocks(rows: Sequence[_Row]) -> Iterator[tuple[int, Sequence[_Row]]]:
+def _block_rows(count: int) -> int:
+    """How many of ``count`` rows go into a block."""
+    return min(max(count // _BLOCKS, _FEWEST_ROWS), ROWS)
+
+
+def _blocks(rows: Sequence[_Row], step: int = ROWS) -> Iterator[tuple[int, Sequence[_Row]]]:
     """(index of the first, rows) of each block."""
-    for first in range(0, len(rows), ROWS):
-        yield first, rows[first : first + ROWS]
+    for first in range(0, len(rows), step):
+        yield first, rows[first : first + step]
 
 
-def _by_weight(sizes: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
-    """[begin, end) of blocks of at most ``ROWS`` rows whose sizes add up to ``limit`` or less."""
+def _by_weight(sizes: Sequence[int], limit: int, rows: int = ROWS) -> Iterator[tuple[int, int]]:
+    """[begin, end) of blocks of at most ``rows`` rows whose sizes add up to ``limit`` or less."""
     begin = weight = 0
     for index, size in enumerate(sizes):
-        if index > begin and (weight + size > limit or index - begin >= ROWS):
+        if index > begin and (weight + size > limit or index - begin >= rows):
             yield begin, index
             begin, weight = index, 0
         weight += size

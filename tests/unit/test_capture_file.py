@@ -7,7 +7,7 @@ import struct
 import tempfile
 import zlib
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -219,6 +219,19 @@ def test_a_file_cut_anywhere_gives_what_is_before_the_cut() -> None:
         saved.add((len(found.threads), len(found.stacks) > 1, found.timeline is not None))
     assert (3, True, True) in saved
     assert (3, False, True) in saved
+
+
+def test_a_file_cut_in_the_middle_holds_what_is_before() -> None:
+    made = capture()
+    made.threads[0].time = {State.RUNNING: 20_000}
+    made.stacks = [Stack(), *(Stack(user=(n * 7919 % 100_003, n)) for n in range(1, 20_000))]
+    made.entries = [Entry(0, State.RUNNING, n, 1, 1, n) for n in range(20_000)]
+    whole = written(made)
+    found = read(whole[: len(whole) // 2])
+    kept = [entry for entry in found.entries if entry.gap is None]
+    assert len(kept) > 7_000
+    assert [found.stacks[entry.stack] for entry in kept] == made.stacks[: len(kept)]
+    check_sums(replace(found, threads=found.threads[:1]))
 
 
 def test_a_damaged_section_costs_no_other() -> None:

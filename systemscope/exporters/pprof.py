@@ -68,7 +68,7 @@ def sample_types(profile: Profile) -> list[_Type]:
     CPU profiles; what has time off the CPU too has wall first of its times."""
     states = {sample.state for sample in profile.samples}
     on = profile.capture.frequency > 0 or State.RUNNING in states or not states
-    off = bool(states - {State.RUNNING}) or not states
+    off = bool(states - {State.RUNNING}) or not states or _never_waited(profile)
     types = [words.SAMPLES] if on else [words.WAITS]
     types += [words.WALL] if off else []
     types += [words.CPU] if on else []
@@ -77,6 +77,14 @@ def sample_types(profile: Profile) -> list[_Type]:
     if any(thread.delays is not None for thread in profile.capture.threads):
         types += [words.DELAYS, words.DELAY]
     return types
+
+
+def _never_waited(profile: Profile) -> bool:
+    """Waits were looked for, and there were none. Where they were not, threads have them in their
+    time all the same."""
+    capture = profile.capture
+    spent = [state for thread in capture.threads for state, time in thread.time.items() if time]
+    return bool(capture.entries) and all(state is State.RUNNING for state in spent)
 
 
 class _Writer:

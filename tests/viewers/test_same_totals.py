@@ -9,16 +9,17 @@ import os
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from systemscope.exporters.chrome_tracks import CPUS_PID
 from systemscope.exporters.formats import ExportOptions, by_name, formats
-from systemscope.model import Profile, state_name
+from systemscope.model import Profile, State, state_name
 from tests.e2e.support import Workload, parse_folded
-from tests.viewers.browser import in_speedscope, refuse, require
+from tests.viewers.browser import Tab, in_perfetto, in_speedscope, refuse, require
 from tests.workloads.build import NoCompiler, build
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def run() -> Profile:
         refuse(str(error))
     with Workload(binary) as workload:
         try:
-            return systemscope.profile(pid=workload.pid, duration=3)
+            return systemscope.profile(pid=workload.pid, duration=3, timeline=True)
         except SystemScopeError as error:
             refuse(f"cannot profile here: {error}")
 
@@ -138,6 +139,59 @@ def test_speedscope_in_speedscope(
         for leaf, weight in one.leaves.items()
     ]
     assert_same(add_up(rows), truth, 0.001)
+
+
+_ADD_UP = """() => {
+    const {samples, threads, states} = window.systemscope.store.data;
+    return Array.from({length: samples.count}, (_, i) => [threads[samples.thread[i]].tid,
+        states[samples.state[i]], samples.ms[i] * 1000 + samples.ns[i] / 1000]);
+}"""
+
+
+def test_html_in_a_browser(
+    run: Profile, truth: Totals, tmp_path: Path, page: Callable[..., Tab]
+) -> None:
+    tab = page()
+    tab.page.goto(saved(run, "html", tmp_path / "a.html").as_uri())
+    assert_same(add_up(tuple(row) for row in tab.page.evaluate(_ADD_UP)), truth, 0.001)
+    assert not tab.errors
+
+
+def test_chrome_in_perfetto(run: Profile, truth: Totals, tmp_path: Path, browser: Browser) -> None:
+    with in_perfetto(browser, saved(run, "chrome", tmp_path / "a.trace.json")) as opened:
+        rows = opened.query(
+            "select thread.tid, slice.category as state, sum(slice.dur) as ns from slice "
+            "join thread_track on slice.track_id = thread_track.id join thread using(utid) "
+            f"join process using(upid) where pid < {CPUS_PID} group by 1, 2"
+        )
+    states = {state_name(state) for state in State}
+    found = add_up(
+        (row["tid"], row["state"], row["ns"] / 1000) for row in rows if row["state"] in states
+    )
+    # What nothing tells of is a gap in a timeline.
+    assert_same(found, {key: us for key, us in truth.items() if key[1] != "unknown"}, 0.001)
+
+
+def test_svg(run: Profile, truth: Totals, tmp_path: Path) -> None:
+    """The boxes of threads, by their titles: exact milliseconds."""
+    text = saved(run, "svg", tmp_path / "a.svg").read_text()
+    for tid in {tid for tid, _ in truth}:
+        titles = re.findall(rf"<title>[^<]*/{tid}\b[^<]*?([\d,]+\.\d{{3}}) ms", text)
+        whole = sum(us for (owner, _), us in truth.items() if owner == tid)
+        assert titles, tid
+        shown = [float(one.replace(",", "")) * 1000 for one in titles]
+        assert any(abs(us - whole) <= _ROUNDED for us in shown), (tid, shown, whole)
+
+
+def test_text(run: Profile, truth: Totals, tmp_path: Path) -> None:
+    """States and threads, to the three digits that are shown."""
+    text = saved(run, "text", tmp_path / "a.txt").read_text()
+    units = {"s": 1e6, "ms": 1e3, "us": 1.0}
+    for state in {state for _, state in truth}:
+        row = re.search(rf"^\s+{state}\s+([\d.]+) (s|ms|us)\s", text, re.MULTILINE)
+        assert row, state
+        whole = sum(us for (_, kind), us in truth.items() if kind == state)
+        assert float(row[1]) * units[row[2]] == pytest.approx(whole, rel=0.006), state
 
 
 def test_capture(run: Profile, truth: Totals, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from systemscope.errors import UsageError
 from systemscope.exporters.chrome_counters import Counters
 from systemscope.exporters.chrome_json import TraceStream
 from systemscope.exporters.chrome_meta import closing_facts, facts, name_tracks
+from systemscope.exporters.chrome_sched import SchedLines
 from systemscope.exporters.chrome_slices import Slices
 from systemscope.exporters.chrome_stacks import StackNames
 from systemscope.exporters.chrome_tracks import CpuTracks, Tracks
@@ -53,10 +54,14 @@ def write(profile: Profile, stream: BinaryIO, options: ExportOptions = ExportOpt
     cpus = CpuTracks(out, capture, options.min_slice_ns)
     counters = Counters(capture)
     names = StackNames(profile)
-    slices = Slices(out, tracks, cpus, counters, names, capture.frequency, options.min_slice_ns)
-    for event in timeline.events():
-        slices.take(event)
-    slices.finish()
-    cpus.finish()
-    counters.write(out)
-    out.close(closing_facts(slices))
+    with SchedLines(capture.start) as sched:
+        least = options.min_slice_ns
+        # Thinned, the scheduler's own tables would tell wrong times.
+        lines = sched if least <= 1 else None
+        slices = Slices(out, tracks, cpus, counters, names, capture.frequency, least, lines)
+        for event in timeline.events():
+            slices.take(event)
+        slices.finish()
+        cpus.finish()
+        counters.write(out)
+        out.close(closing_facts(slices), lines.pieces() if lines is not None else ())

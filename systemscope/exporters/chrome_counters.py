@@ -72,7 +72,7 @@ class Counters:
         """Write all counters: a value where it changes."""
         for name, slots in (("running threads", self.running), ("runnable threads", self.runnable)):
             rows = [(at, _decimal(time, size)) for at, time, size in slots.rows()]
-            self._counter(out, name, "threads", rows)
+            self._counter(out, name, "average", rows)
         if self._period:
             shares = [
                 (at, _decimal(100 * hits * self._period, size))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import BinaryIO
 
 from systemscope.exporters.naming import safe_text
@@ -47,11 +47,19 @@ class TraceStream:
             self._separator = ",\n"
             self._stream.write(text.encode("ascii"))
 
-    def close(self, facts: Mapping[str, object]) -> None:
-        """End, with what is known only now."""
+    def close(self, facts: Mapping[str, object], ftrace: Iterable[bytes] = ()) -> None:
+        """End, with what is known only now, and the scheduler's events as the inside of a string,
+        in pieces."""
         self.flush()
+        self._stream.write(b"\n]")
+        separator = b',\n"systemTraceEvents":"'
+        for piece in ftrace:
+            self._stream.write(separator + piece)
+            separator = b""
+        if not separator:
+            self._stream.write(b'"')
         tail = json.dumps({**facts, "events_written": self.written}, indent=1)
-        self._stream.write(f'\n],\n"metadata":{tail}\n}}\n'.encode("ascii"))
+        self._stream.write(f',\n"metadata":{tail}\n}}\n'.encode("ascii"))
 
     def time(self, nanoseconds: int) -> str:
         """A moment as microseconds since the window's start, with three exact decimals."""

@@ -6,7 +6,7 @@ import time
 
 from systemscope.exporters.chrome_json import TraceStream, microseconds, text
 from systemscope.exporters.chrome_slices import Slices
-from systemscope.exporters.chrome_tracks import LATER_LIVES, Tracks
+from systemscope.exporters.chrome_tracks import Tracks
 from systemscope.exporters.naming import safe_text
 from systemscope.exporters.summary import losses
 from systemscope.model import Capture, Profile
@@ -73,10 +73,7 @@ def name_tracks(out: TraceStream, capture: Capture, tracks: Tracks) -> None:
             out.add(_meta("process_name", pid, pid, f'"name":{text(comm or str(pid))}'))
             kernel = process is not None and process.kernel
             out.add(_meta("process_sort_index", pid, pid, f'"sort_index":{int(kernel)}'))
-        comm = thread.comm or "[unnamed]"
-        if track.number >= LATER_LIVES:
-            comm += f" (tid {thread.tid} again)"
-        out.add(_meta("thread_name", pid, track.number, f'"name":{text(comm)}'))
+        out.add(_meta("thread_name", pid, track.number, f'"name":{text(track.label)}'))
         place = -1 if thread.tid == pid else order
         out.add(_meta("thread_sort_index", pid, track.number, f'"sort_index":{place}'))
         out.flush_if_full()

@@ -7,6 +7,7 @@ from typing import Optional
 
 from systemscope.exporters.chrome_counters import Counters
 from systemscope.exporters.chrome_json import TraceStream, text
+from systemscope.exporters.chrome_sched import SchedLines
 from systemscope.exporters.chrome_stacks import Span, StackNames, extents, spans
 from systemscope.exporters.chrome_tracks import THEN, CpuTracks, Short, Track, Tracks
 from systemscope.exporters.naming import thread_label
@@ -46,10 +47,12 @@ class Slices:
         names: StackNames,
         frequency: int,
         min_slice_ns: int,
+        sched: Optional[SchedLines] = None,
     ) -> None:
         self._out = out
         self._tracks = tracks
         self._cpus = cpus
+        self._sched = sched
         self._counters = counters
         self._names = names
         self._period = _SECOND // frequency if frequency > 0 else 0
@@ -113,7 +116,9 @@ class Slices:
         track.cpu = cpu
         then = THEN[event.state]
         self._counters.running.add(begin, end)
-        self._cpus.run(track, cpu, begin, end, then)
+        shown = self._cpus.run(track, cpu, begin, end, then)
+        if shown is not None and self._sched is not None:
+            self._sched.run(track, cpu, shown, end, event.state)
         samples = self._samples(track, begin, end)
         arguments = f'"cpu":{cpu},"then":"{then}"'
         if samples:
@@ -143,6 +148,9 @@ class Slices:
             wake = None
         track.arrow = wake if wake is not None and wake.other else None
         by = self._waker(wake)
+        if self._sched is not None and middle > begin and (middle < end or wait.cpu >= 0):
+            waker = self._tracks.at(wake.other, wake.end) if wake and wake.other else None
+            self._sched.wake(track, waker, wake.cpu if wake else wait.cpu, middle)
         if middle > begin:
             self._blocked(track, wait, begin, middle, stack, by)
         if end > middle:

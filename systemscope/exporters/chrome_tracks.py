@@ -35,6 +35,7 @@ class Track:
         "wait",
         "wake",
         "where",
+        "word",
     )
 
     def __init__(self, index: int, thread: Thread, number: int, capture: Capture) -> None:
@@ -50,7 +51,14 @@ class Track:
         self.arrow: Optional[Event] = None
         self.samples: list[tuple[int, int]] = []
         self.short: Optional[Short] = None
+        self.word = ""  # its name among the scheduler's lines
         self.where = f'"pid":{thread.tgid},"tid":{number},"ts":'
+
+    @property
+    def label(self) -> str:
+        """The thread's name as it is shown; not safe to print."""
+        again = f" (tid {self.thread.tid} again)" if self.number >= LATER_LIVES else ""
+        return (self.thread.comm or "[unnamed]") + again
 
 
 class Short:
@@ -110,16 +118,18 @@ class CpuTracks:
         self._start = capture.start
         self._cpus: dict[int, _Cpu] = {}
 
-    def run(self, track: Track, cpu: int, begin: int, end: int, then: str) -> None:
-        """``track``'s thread ran on ``cpu`` over [begin, end), then was what ``then`` says."""
+    def run(self, track: Track, cpu: int, begin: int, end: int, then: str) -> Optional[int]:
+        """``track``'s thread ran on ``cpu`` over [begin, end), then was what ``then`` says.
+
+        Gives the begin of the slice that was drawn for it, None where none was."""
         if not 0 <= cpu < _MOST_CPUS:
-            return
+            return None
         one = self._cpus.get(cpu)
         if one is None:
             one = self._cpus[cpu] = self._name(cpu)
         begin = max(begin, one.reached)
         if end <= begin:
-            return
+            return None
         one.reached = end
         if end - begin < self._limit:
             short = one.short
@@ -128,11 +138,12 @@ class CpuTracks:
             short.add(end, "running", end - begin)
             if end - short.begin >= self._limit:
                 self._flush(one)
-            return
+            return None
         self._flush(one)
         thread = track.thread
         arguments = f'"tid":{thread.tid},"pid":{thread.tgid},"then":"{then}"'
         self._slice(one, text(f"{thread.comm} {thread.tid}"), begin, end, arguments)
+        return begin
 
     def finish(self) -> None:
         """Write what is held back."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,16 @@ from systemscope.model import Capture, Frame, FrameKind, Process, Profile, Sampl
 
 Key = tuple[int, int]  # pid, tid
 CPUS = 10_000_000
+_FTRACE = re.compile(
+    r"(?P<who>\S+)-\d+ \((?:-----| *\d+)\) \[(?P<cpu>\d{3,4})\] d\.\.2 "
+    r"(?P<time>\d+\.\d+): (?P<event>sched_switch|sched_waking): (?P<fields>.*)",
+    re.ASCII,
+)
+_SWITCH = re.compile(
+    r"prev_comm=[^\s=]+ prev_pid=(?P<prev>\d+) prev_prio=120 prev_state=[RSDTtIPX] ==> "
+    r"next_comm=[^\s=]+ next_pid=(?P<next>\d+) next_prio=120",
+    re.ASCII,
+)
 FRAMES = ("kernel", "user", "vdso", "jit", "pseudo")
 
 
@@ -43,6 +54,7 @@ class Trace:
     other: dict[str, Any]
     metadata: dict[str, Any]
     slices: dict[Key, list[Slice]]
+    ftrace: list[str] = field(default_factory=list)
 
     def states(self, pid: int, tid: int) -> list[Slice]:
         """The outermost slices of a thread."""
@@ -74,7 +86,7 @@ def nanoseconds(time: Decimal) -> int:
 
 def read(data: bytes) -> Trace:
     """Parse; B and E of one track must nest, in the order of the file and of time."""
-    document = json.loads(data.decode("ascii"), parse_float=Decimal)
+    document = json.loads(data.decode("utf-8"), parse_float=Decimal)
     assert document["displayTimeUnit"] == "ns"
     slices: dict[Key, list[Slice]] = defaultdict(list)
     open_: dict[Key, list[Slice]] = defaultdict(list)
@@ -98,7 +110,28 @@ def read(data: bytes) -> Trace:
             assert one.end > one.begin, "a slice of no length"
     assert not any(open_.values()), "a slice does not end"
     found = dict(slices)
-    return Trace(document["traceEvents"], document["otherData"], document["metadata"], found)
+    lines = check_ftrace(document.get("systemTraceEvents", ""))
+    other, metadata = document["otherData"], document["metadata"]
+    return Trace(document["traceEvents"], other, metadata, found, lines)
+
+
+def check_ftrace(text: str) -> list[str]:
+    """The lines of ftrace's text. On each CPU threads follow one another, in order of time."""
+    lines = [line for line in text.split("\n") if line and not line.startswith("#")]
+    running: dict[str, str] = {}
+    reached: dict[str, Decimal] = {}
+    for line in lines:
+        matched = _FTRACE.fullmatch(line)
+        assert matched, line
+        if matched["event"] == "sched_waking":
+            continue
+        cpu, switch = matched["cpu"], _SWITCH.fullmatch(matched["fields"])
+        assert switch, line
+        assert running.get(cpu, switch["prev"]) == switch["prev"], "somebody else ran there"
+        assert Decimal(matched["time"]) >= reached.get(cpu, 0), "a CPU goes back in time"
+        running[cpu], reached[cpu] = switch["next"], Decimal(matched["time"])
+    assert set(running.values()) <= {"0"}, "a CPU's last run does not end"
+    return lines
 
 
 def frame(name: str, kind: FrameKind = FrameKind.USER, module: str = "/bin/app") -> Frame:

@@ -91,6 +91,31 @@ def test_cpu_tracks() -> None:
     assert (second.name, second.args) == ("b 6", {"tid": 6, "pid": 1, "then": "disk"})
 
 
+def test_the_scheduler_s_lines() -> None:
+    events = timeline(
+        [
+            run(6, 0, 800, State.RUNNABLE, cpu=1),
+            record(WAKE, 5, 700, cpu=1, other=6),
+            wait(5, 0, 700, 800, cpu=1),
+            run(5, 800, 2_000_000_000, State.DISK, cpu=1),
+        ]
+    )
+    lives = [thread(5, "Web Content", end=2_000_000_000), thread(6, "a=b")]
+    trace = written(profile_of(events, lives, 2_000_000_000))
+    assert trace.ftrace == [
+        "<idle>-0 (-----) [001] d..2 0.00000000025: sched_switch: prev_comm=swapper prev_pid=0 "
+        "prev_prio=120 prev_state=R ==> next_comm=a_b next_pid=6 next_prio=120",
+        "a_b-6 (    1) [001] d..2 0.00000070025: sched_waking: comm=Web\u00a0Content pid=5 "
+        "prio=120 target_cpu=001",
+        "a_b-6 (    1) [001] d..2 0.00000080025: sched_switch: prev_comm=a_b prev_pid=6 "
+        "prev_prio=120 prev_state=R ==> next_comm=Web\u00a0Content next_pid=5 next_prio=120",
+        "Web\u00a0Content-5 (    1) [001] d..2 2.00000000025: sched_switch: "
+        "prev_comm=Web\u00a0Content prev_pid=5 prev_prio=120 prev_state=D ==> "
+        "next_comm=swapper next_pid=0 next_prio=120",
+    ]
+    assert not written(profile_of(events, lives, 2_000_000_000), 1000).ftrace, "it would be wrong"
+
+
 def test_a_run_cut_off_by_the_end_is_on_its_last_known_cpu() -> None:
     events = timeline([wait(5, 0, 10, 20, cpu=7)])
     events.closing = list(timeline([record(RUN, 5, END, 20, cpu=0xFFFFFFFF)]).events())

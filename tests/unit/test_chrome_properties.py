@@ -135,8 +135,8 @@ def test_counters_in_the_trace_add_up() -> None:
     records += [run(5, 4_000_000, END), record(EventKind.SAMPLE, 5, 5_000_000)]
     trace = written(profile_of(timeline(records), [thread(5)], END))
     for name, unit, whole in (
-        ("running threads", "threads", 8_500_000),
-        ("runnable threads", "threads", 1_000_000),
+        ("running threads", "average", 8_500_000),
+        ("runnable threads", "average", 1_000_000),
         ("sampled CPU", "percent of one CPU", 100 * 1_000_000),
     ):
         points = [

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 END = 3_600_000_000_000 + 1_001  # an hour and a bit: floats would round its nanoseconds
 SAMPLE, WAKE = EventKind.SAMPLE, EventKind.WAKE
-HOSTILE = "a\"'\\\n</script>{};,\u202e\ud800\x1b[0m\u00e9"
+HOSTILE = "a\"'\\\n</script>{};,\u202e\ud800\x1b[0m\u00e9-7= (8) [9]: z"
 THREADS = (
     "slice join thread_track on slice.track_id = thread_track.id join thread using (utid) "
     "join process using (upid)"
@@ -105,8 +105,9 @@ def test_perfetto_reads_every_slice_to_the_nanosecond(browser: Browser, trace: P
     cpu = [(row[1], row[4], row[5]) for row in told if row[0] == CPUS]
     assert (CPUS + 1, 7_200, 800) in cpu and (CPUS + 2, late + 10, 991) in cpu
     names = {row["tid"]: row["thread"] for row in rows}
-    assert names[5] == "a\"'\\_</script>{};,___[0m\u00e9"
-    assert names[again] == "again (tid 5 again)"
+    # The scheduler's lines name threads too: no blanks and no "=" there.
+    assert names[5] == "a\"'\\_</script>{};,___[0m\u00e9-7_\u00a0(8)\u00a0[9]:\u00a0z"
+    assert names[again].replace("\u00a0", " ") == "again (tid 5 again)"
     assert names[CPUS + 1] == "CPU 0"
     assert [row["name"].split(" percent")[0] for row in counters] == sorted(
         row["name"].split(" percent")[0] for row in counters
@@ -114,6 +115,35 @@ def test_perfetto_reads_every_slice_to_the_nanosecond(browser: Browser, trace: P
     for name in ("running threads", "runnable threads", "sampled CPU"):
         assert any(row["name"].startswith(name) for row in counters), name
     assert [row["name"] for row in marks] == ["1 event lost"]
+
+
+def test_perfetto_schedules_as_its_own_traces_do(browser: Browser, trace: Path) -> None:
+    """Its tables of scheduling and thread states, to the nanosecond."""
+    with in_perfetto(browser, trace) as opened:
+        sched = opened.query(
+            "select tid, cpu, ts, dur, end_state as state from sched join thread using (utid) "
+            "where tid > 0 order by ts, cpu"
+        )
+        states = opened.query(
+            "select s.ts, s.dur, s.state, w.tid as waker from thread_state s "
+            "join thread t using (utid) left join thread w on s.waker_utid = w.utid "
+            "where t.tid = 5 order by s.ts"
+        )
+    late, again = END - 1_001, 100_000_005
+    assert [(one["tid"], one["cpu"], one["ts"], one["dur"], one["state"]) for one in sched] == [
+        (5, 0, 0, 4_001, "S"),
+        (6, 1, 0, 10_000, "D"),
+        (5, 0, 7_200, 800, "X"),
+        (again, 0, late, 1_000, "R"),
+        (6, 1, late + 10, 991, "R"),
+    ]
+    told = [(one["ts"], one["dur"], one["state"], one["waker"]) for one in states]
+    assert told[:4] == [
+        (0, 4_001, "Running", None),
+        (4_001, 3_099, "S", None),
+        (7_100, 100, "R", 6),
+        (7_200, 800, "Running", None),
+    ]
 
 
 def test_perfetto_draws_the_arrow_between_the_runs(browser: Browser, trace: Path) -> None:
@@ -150,6 +180,7 @@ def test_thinned_traces_load_and_still_tell_the_time(browser: Browser, tmp_path:
             f"select category, sum(dur) as ns from {THREADS} "
             "where pid = 1 and depth = 0 group by 1 order by 1"
         )
+        assert opened.query("select count(*) as n from sched") == [{"n": 0}], "it would be wrong"
     told = {row["category"]: row["ns"] for row in rows}
     late = END - 1_001
     # Of thread 5 the last 900 ns, of thread 6 the gap of 10 ns and its last 991 ns are short.

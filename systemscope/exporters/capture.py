@@ -7,17 +7,8 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from systemscope.errors import OutputError, UsageError
-from systemscope.exporters.formats import ExportOptions, Format
+from systemscope.exporters.formats import ExportOptions
 from systemscope.model import Frame, FrameKind, HostFacts, KernelSymbol, Profile
-
-FORMAT = Format(
-    name="capture",
-    extensions=(".ssc",),
-    summary="addresses and times as recorded, to be named elsewhere by systemscope convert",
-    binary=True,
-    module=__name__,
-    names=False,
-)
 
 
 def write(profile: Profile, stream: BinaryIO, options: ExportOptions = ExportOptions()) -> None:

@@ -20,17 +20,8 @@ from systemscope.exporters.chrome_sched import SchedLines
 from systemscope.exporters.chrome_slices import Slices
 from systemscope.exporters.chrome_stacks import StackNames
 from systemscope.exporters.chrome_tracks import CpuTracks, Tracks
-from systemscope.exporters.formats import ExportOptions, Format
+from systemscope.exporters.formats import ExportOptions
 from systemscope.model import Profile
-
-FORMAT = Format(
-    name="chrome",
-    extensions=(".trace.json", ".json"),
-    summary="a timeline of every thread and CPU, for Perfetto, chrome://tracing and speedscope",
-    binary=True,
-    module=__name__,
-    timeline=True,
-)
 
 
 def write(profile: Profile, stream: BinaryIO, options: ExportOptions = ExportOptions()) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TextIO
 
-from systemscope.exporters.formats import ExportOptions, Format
+from systemscope.exporters.formats import ExportOptions
 from systemscope.exporters.naming import (
     safe_comm,
     safe_frame,
@@ -22,13 +22,6 @@ from systemscope.exporters.naming import (
 from systemscope.exporters.rounding import round_parts
 from systemscope.model import FrameKind, Profile, Sample, State
 
-FORMAT = Format(
-    name="folded",
-    extensions=(".folded", ".collapsed"),
-    summary="one line a stack and its microseconds, for flamegraph.pl and other viewers",
-    binary=False,
-    module=__name__,
-)
 FoldedOptions = ExportOptions
 _NANOSECONDS = 1_000  # in a microsecond
 

@@ -1,7 +1,7 @@
 """What an output format is, and how the formats are found.
 
-Every module of this package that has a ``FORMAT`` is one. The modules import their heavy
-dependencies inside ``write``, so looking through all of them is cheap.
+A format is an entry here and a module with ``write(profile, stream, options)``, imported when it is
+written.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import io
 import os
-import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,15 +96,75 @@ class Format:
             text.detach()
 
 
+#: All of them, by name. They are declared here so that listing them imports none.
+_FORMATS = (
+    Format(
+        name="capture",
+        extensions=(".ssc",),
+        summary="addresses and times as recorded, to be named elsewhere by systemscope convert",
+        binary=True,
+        module="systemscope.exporters.capture",
+        names=False,
+    ),
+    Format(
+        name="chrome",
+        extensions=(".trace.json", ".json"),
+        summary="a timeline of every thread and CPU, for Perfetto, chrome://tracing and speedscope",
+        binary=True,
+        module="systemscope.exporters.chrome",
+        timeline=True,
+    ),
+    Format(
+        name="folded",
+        extensions=(".folded", ".collapsed"),
+        summary="one line a stack and its microseconds, for flamegraph.pl and other viewers",
+        binary=False,
+        module="systemscope.exporters.folded",
+    ),
+    Format(
+        name="html",
+        extensions=(".html", ".htm"),
+        summary="one page to explore in a browser: flame graph, functions, threads, waits",
+        binary=False,
+        module="systemscope.exporters.html",
+        differences=True,
+    ),
+    Format(
+        name="pprof",
+        extensions=(".pb.gz", ".pprof"),
+        summary="profile.proto for go tool pprof, parca, Pyroscope and speedscope",
+        binary=True,
+        module="systemscope.exporters.pprof",
+    ),
+    Format(
+        name="speedscope",
+        extensions=(".speedscope.json",),
+        summary="one profile a thread and one of all, for speedscope.app",
+        binary=False,
+        module="systemscope.exporters.speedscope",
+    ),
+    Format(
+        name="svg",
+        extensions=(".svg",),
+        summary="a static flame graph, coloured by state, for documents",
+        binary=False,
+        module="systemscope.exporters.svg",
+        differences=True,
+    ),
+    Format(
+        name="text",
+        extensions=(".txt",),
+        summary="a page to read: states, threads, functions and waits",
+        binary=False,
+        module="systemscope.exporters.text",
+        differences=True,
+    ),
+)
+
+
 def formats() -> tuple[Format, ...]:
     """All formats, by name."""
-    package = importlib.import_module("systemscope.exporters")
-    found = []
-    for info in pkgutil.iter_modules(package.__path__, "systemscope.exporters."):
-        declared = getattr(importlib.import_module(info.name), "FORMAT", None)
-        if isinstance(declared, Format):
-            found.append(declared)
-    return tuple(sorted(found, key=lambda one: one.name))
+    return _FORMATS
 
 
 def by_name(name: str) -> Format:

@@ -14,18 +14,9 @@ import pkgutil
 from typing import TextIO
 
 from systemscope.errors import SystemScopeError
-from systemscope.exporters.formats import ExportOptions, Format
+from systemscope.exporters.formats import ExportOptions
 from systemscope.exporters.html_data import Document
 from systemscope.model import Profile
-
-FORMAT = Format(
-    name="html",
-    extensions=(".html", ".htm"),
-    summary="one page to explore in a browser: flame graph, functions, threads, waits",
-    binary=False,
-    module=__name__,
-    differences=True,
-)
 
 #: In the order in which they run: later ones use what earlier ones declare.
 SCRIPTS = (

@@ -17,7 +17,7 @@ from typing import BinaryIO, Optional
 
 from systemscope.errors import OutputError
 from systemscope.exporters.containers import container_id
-from systemscope.exporters.formats import ExportOptions, Format
+from systemscope.exporters.formats import ExportOptions
 from systemscope.exporters.pprof_tables import Locations, Mappings, Records, Strings
 from systemscope.exporters.summary import losses
 from systemscope.model import Mapping, Process, Profile, Sample, State, Thread
@@ -25,13 +25,6 @@ from systemscope.version import VERSION
 from systemscope.wire import pprof_words as words
 from systemscope.wire.pprof import INT64_MAX, SAMPLE, messages
 
-FORMAT = Format(
-    name="pprof",
-    extensions=(".pb.gz", ".pprof"),
-    summary="profile.proto for go tool pprof, parca, Pyroscope and speedscope",
-    binary=True,
-    module=__name__,
-)
 _Type = tuple[str, str]
 _COMPRESSION = 6  # of 1 to 9: less makes the file larger and saves little
 _SECOND = 1_000_000_000

@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
-from systemscope.exporters.formats import ExportOptions, Format
+from systemscope.exporters.formats import ExportOptions
 from systemscope.exporters.naming import (
     safe_comm,
     safe_text,
@@ -27,13 +27,6 @@ from systemscope.exporters.summary import losses, summary_rows
 from systemscope.model import Capture, Frame, Profile, Sample, State
 from systemscope.version import VERSION
 
-FORMAT = Format(
-    name="speedscope",
-    extensions=(".speedscope.json",),
-    summary="one profile a thread and one of all, for speedscope.app",
-    binary=False,
-    module=__name__,
-)
 _SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 _ALL = "all threads"
 _UNNAMED = "[unnamed]"

@@ -15,7 +15,7 @@ from typing import TextIO
 
 from systemscope.exporters.difference import scale_of, total_of
 from systemscope.exporters.flametree import Box, Item, Kind, Tree, height, items_of
-from systemscope.exporters.formats import ExportOptions, Format
+from systemscope.exporters.formats import ExportOptions
 from systemscope.exporters.heading import duration, origin, share, target, window
 from systemscope.exporters.palette import Shade, World, change, fill, group, mixed
 from systemscope.exporters.summary import losses
@@ -23,15 +23,6 @@ from systemscope.exporters.svg_page import CELL, INNER, LINE, MARGIN, WIDTH, She
 from systemscope.exporters.text_page import columns, wrap
 from systemscope.model import Profile, State, state_name
 from systemscope.version import VERSION
-
-FORMAT = Format(
-    name="svg",
-    extensions=(".svg",),
-    summary="a static flame graph, coloured by state, for documents",
-    binary=False,
-    module=__name__,
-    differences=True,
-)
 
 _LEAST = 0.5  # of a pixel: what is narrower is merged
 _MOST_LEVELS = 128

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from systemscope.exporters.formats import ExportOptions, Format
+from systemscope.exporters.formats import ExportOptions
 from systemscope.exporters.heading import duration, origin, share, target, window
 from systemscope.exporters.palette import ANSI
 from systemscope.exporters.summary import losses
@@ -19,15 +19,6 @@ from systemscope.exporters.text_page import BOLD, DIM, PLAIN, Page, wrap
 from systemscope.exporters.text_totals import Group, Totals
 from systemscope.exporters.text_waits import write_waits
 from systemscope.model import BLOCKED_STATES, Gap, Profile, State, state_name
-
-FORMAT = Format(
-    name="text",
-    extensions=(".txt",),
-    summary="a page to read: states, threads, functions and waits",
-    binary=False,
-    module=__name__,
-    differences=True,
-)
 
 _THREADS = 12
 _LEAST_SHARE = 1000  # of the whole: what is less than a thousandth is not worth a line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,24 @@ def test_no_heavy_package_is_loaded_before_it_is_needed() -> None:
     modules = loaded_by("import systemscope.api, systemscope.cli.profile_cmd")
     heavy = {"docopt", "elftools", "google.protobuf", "capstone", "pyroute2", "asyncio"}
     assert not modules & heavy
+
+
+def test_a_format_is_imported_when_it_is_written() -> None:
+    modules = loaded_by("import systemscope.exporters.formats as f; f.by_path('x.html')")
+    ours = {name for name in modules if name.startswith("systemscope.exporters.")}
+    assert ours == {"systemscope.exporters.formats"}
+    assert not modules & {"json", "gzip", "google.protobuf"}
+
+
+def test_every_format_can_be_written() -> None:
+    from systemscope.exporters.formats import formats
+
+    names = [one.name for one in formats()]
+    assert names == sorted(set(names))
+    for one in formats():
+        module = importlib.import_module(one.module)
+        assert callable(module.write)
+        assert callable(getattr(module, "write_difference", None)) is one.differences
 
 
 def test_the_architecture_document_lists_every_package() -> None:

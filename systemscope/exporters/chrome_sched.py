@@ -2,8 +2,8 @@
 
 Perfetto and chrome://tracing read the member ``systemTraceEvents`` as ftrace's text (format of
 ``Documentation/trace/ftrace.rst``; fields of ``include/trace/events/sched.h``) and draw their own
-CPU scheduling and thread state tracks from it. Only what was seen can be told: a CPU on which no
-thread of the profile runs is idle to them. Priorities are not recorded: all are 120, the usual one.
+CPU scheduling and thread state tracks from it. Only what was seen can be told: while no thread of
+the profile runs on a CPU, number 0 does. Priorities are not recorded: all are 120, the usual one.
 """
 
 from __future__ import annotations
@@ -128,8 +128,10 @@ class SchedLines:
 
 
 _IDLE = "<idle>-0 (-----)"
-_FROM_IDLE = "prev_comm=swapper prev_pid=0 prev_prio=120 prev_state=R"
-_TO_IDLE = "next_comm=swapper next_pid=0"
+_NOBODY = "[idle\u00a0or\u00a0not\u00a0profiled]"
+#: Not R, which would make the idle task count as one that waits for a CPU.
+_FROM_IDLE = f"prev_comm={_NOBODY} prev_pid=0 prev_prio=120 prev_state=S"
+_TO_IDLE = f"next_comm={_NOBODY} next_pid=0"
 
 
 def _who(track: Track) -> str:

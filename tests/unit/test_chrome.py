@@ -100,18 +100,19 @@ def test_the_scheduler_s_lines() -> None:
             run(5, 800, 2_000_000_000, State.DISK, cpu=1),
         ]
     )
+    nobody = "[idle\u00a0or\u00a0not\u00a0profiled]"
     lives = [thread(5, "Web Content", end=2_000_000_000), thread(6, "a=b")]
     trace = written(profile_of(events, lives, 2_000_000_000))
     assert trace.ftrace == [
-        "<idle>-0 (-----) [001] d..2 0.00000000025: sched_switch: prev_comm=swapper prev_pid=0 "
-        "prev_prio=120 prev_state=R ==> next_comm=a_b next_pid=6 next_prio=120",
+        f"<idle>-0 (-----) [001] d..2 0.00000000025: sched_switch: prev_comm={nobody} prev_pid=0 "
+        "prev_prio=120 prev_state=S ==> next_comm=a_b next_pid=6 next_prio=120",
         "a_b-6 (    1) [001] d..2 0.00000070025: sched_waking: comm=Web\u00a0Content pid=5 "
         "prio=120 target_cpu=001",
         "a_b-6 (    1) [001] d..2 0.00000080025: sched_switch: prev_comm=a_b prev_pid=6 "
         "prev_prio=120 prev_state=R ==> next_comm=Web\u00a0Content next_pid=5 next_prio=120",
         "Web\u00a0Content-5 (    1) [001] d..2 2.00000000025: sched_switch: "
         "prev_comm=Web\u00a0Content prev_pid=5 prev_prio=120 prev_state=D ==> "
-        "next_comm=swapper next_pid=0 next_prio=120",
+        f"next_comm={nobody} next_pid=0 next_prio=120",
     ]
     assert not written(profile_of(events, lives, 2_000_000_000), 1000).ftrace, "it would be wrong"
 

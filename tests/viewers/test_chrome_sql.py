@@ -101,6 +101,30 @@ def test_cpu_tracks_show_what_ran(perfetto: Perfetto, recorded: tuple[Profile, P
     assert any(name and name.startswith("CPU ") for name in names)
 
 
+def test_perfettos_own_tables_agree(perfetto: Perfetto, recorded: tuple[Profile, Path]) -> None:
+    """sched and thread_state, which its analyses are made of, hold the accounts too."""
+    profile, _ = recorded
+    ran = {
+        row["tid"]: row["ns"]
+        for row in perfetto.query(
+            "select tid, sum(dur) as ns from sched join thread using (utid) group by 1"
+        )
+    }
+    waited = {
+        row["tid"]: row["ns"]
+        for row in perfetto.query(
+            "select tid, sum(dur) as ns from thread_state join thread using (utid) "
+            "where state in ('R', 'R+') group by 1"
+        )
+    }
+    for thread in profile.capture.threads:
+        assert ran[thread.tid] == thread.time[State.RUNNING]
+        runnable = thread.time.get(
+            State.RUNNABLE, 0
+        )  # before its first event it has no state there
+        assert 0.5 * runnable - 1_000_000 <= waited.get(thread.tid, 0) <= runnable + 1
+
+
 def test_slices_of_a_thread_follow_each_other(perfetto: Perfetto) -> None:
     """Outermost slices neither overlap nor leave gaps, and frames lie within their run."""
     rows = perfetto.query(

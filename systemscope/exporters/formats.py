@@ -115,6 +115,14 @@ _FORMATS = (
         timeline=True,
     ),
     Format(
+        name="chromegz",
+        extensions=(".trace.json.gz", ".json.gz"),
+        summary="the same timeline compressed with gzip, which viewers open as it is",
+        binary=True,
+        module="systemscope.exporters.chrome_gzip",
+        timeline=True,
+    ),
+    Format(
         name="folded",
         extensions=(".folded", ".collapsed"),
         summary="one line a stack and its microseconds, for flamegraph.pl and other viewers",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from systemscope.exporters.chrome import write
-from systemscope.exporters.formats import ExportOptions
+from systemscope.exporters.formats import ExportOptions, by_path
 from systemscope.model import EventKind, Losses, Profile, State
 from tests.unit.chrome_reader import CPUS, profile_of
 from tests.unit.test_chrome import named_stacks, run, thread, wait
@@ -169,6 +170,17 @@ def test_speedscope_reads_the_same_times(browser: Browser, trace: Path) -> None:
     assert second.total == pytest.approx(END / 1000, abs=0.001)
     assert set(second.roots) == {"running", "disk", "[missed events]"}
     assert opened.profiles[-1].name.startswith("CPUs"), "threads come first"
+
+
+def test_both_open_it_compressed(browser: Browser, trace: Path, tmp_path: Path) -> None:
+    path = tmp_path / "hour.trace.json.gz"
+    with open(path, "wb") as file:
+        by_path(path.name).write_bytes(hour(), file, ExportOptions())
+    assert gzip.decompress(path.read_bytes()) == trace.read_bytes()
+    with in_perfetto(browser, path) as opened:
+        assert opened.query("select count(*) as n from slice")[0]["n"] > 10
+    with in_speedscope(browser, path) as shown:
+        assert len(shown.profiles) == 5
 
 
 def test_thinned_traces_load_and_still_tell_the_time(browser: Browser, tmp_path: Path) -> None:

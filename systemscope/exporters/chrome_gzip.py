@@ -1,4 +1,4 @@
-"""Chrome's trace JSON, compressed: a twentieth of the size, and viewers open it as it is."""
+"""Chrome's trace JSON, compressed to less than a tenth; viewers open it as it is."""
 
 from __future__ import annotations
 

@@ -114,6 +114,7 @@ class Slices:
         self._gap(track, begin)
         cpu = event.cpu if event.cpu >= 0 else track.cpu
         track.cpu = cpu
+        track.preempted = event.state is State.RUNNABLE
         then = THEN[event.state]
         self._counters.running.add(begin, end)
         shown = self._cpus.run(track, cpu, begin, end, then)
@@ -170,7 +171,7 @@ class Slices:
     def _runnable(
         self, track: Track, wait: Event, begin: int, end: int, stack: int, by: str
     ) -> None:
-        since = by or ('"since":"preempted"' if wait.state is State.RUNNABLE else "")
+        since = by or ('"since":"preempted"' if track.preempted and begin == wait.begin else "")
         onto = f'"switched in on cpu":{wait.cpu}' if wait.cpu >= 0 else ""
         arguments = ",".join(part for part in (since, onto, self._listed(track, stack)) if part)
         self._slice(track, begin, end, _RUNNABLE, arguments)
@@ -196,6 +197,7 @@ class Slices:
         begin = track.reached
         if end <= begin:
             return
+        track.preempted = False  # as far as anyone knows
         what = _ELSEWHERE if track.thread.elsewhere else _MISSED
         self._slice(track, begin, end, what, "", self._samples(track, begin, end))
 

@@ -27,6 +27,7 @@ class Track:
         "end",
         "index",
         "number",
+        "preempted",
         "reached",
         "samples",
         "short",
@@ -45,6 +46,7 @@ class Track:
         self.reached = min(max(thread.begin, capture.start), capture.end)
         self.end = min(max(thread.end, self.reached), capture.end)
         self.cpu = -1
+        self.preempted = False  # so its last run ended
         self.wait: Optional[Event] = None
         self.stack = (-1, 0)  # when the wait it belongs to ended, and the stack
         self.wake: Optional[Event] = None

@@ -80,6 +80,19 @@ def test_a_thread_runs_sleeps_and_waits_for_a_cpu() -> None:
     assert trace.name("process_name", 1) == "p1"
 
 
+def test_a_preempted_thread_says_so() -> None:
+    events = timeline(
+        [
+            run(5, 0, 100, State.RUNNABLE),
+            wait(5, 100, 100, 200, State.SLEEPING, cpu=1),
+            run(5, 200, END),
+        ]
+    )
+    states = written(profile_of(events, [thread(5)], END)).states(1, 5)
+    assert [one.name for one in states] == ["running", "runnable", "running"]
+    assert states[1].args == {"since": "preempted", "switched in on cpu": 1}
+
+
 def test_cpu_tracks() -> None:
     events = timeline([run(5, 0, 100, cpu=1), run(6, 100, 300, State.DISK, cpu=1)])
     trace = written(profile_of(events, [thread(5), thread(6, "b")], END))

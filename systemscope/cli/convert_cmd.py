@@ -22,7 +22,7 @@ The input - is standard input. Programs and libraries of a capture are looked fo
 machine; only files with the recorded build ID are used.
 
 Options:
-  --min-slice US       Leave slices of fewer microseconds out of a timeline (default 0).
+  --min-slice US       Gather slices of fewer microseconds in a timeline (default 0).
 {shared}
 """
 

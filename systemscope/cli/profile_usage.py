@@ -54,7 +54,7 @@ What to show:
                             this they are shown, but hidden when the whole system is profiled.
   --per-thread              Tell threads apart: comm-pid/tid instead of comm.
   --no-state                No pseudo-frame for the state at the leaf.
-  --min-slice US            Leave slices of fewer microseconds out of a timeline (default 0).
+  --min-slice US            Gather slices of fewer microseconds in a timeline (default 0).
   -a, --annotate            Mark kernel frames _[k], JIT frames _[j], inlined frames _[i].
 
 Output:

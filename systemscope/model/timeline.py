@@ -50,6 +50,9 @@ class Event(NamedTuple):
 RECORD = struct.Struct("<8x5Q4I")
 STATE_SHIFT = 8
 NO_CPU = 0xFFFFFFFF
+#: By number: looking them up in a tuple takes a fifth of calling the enumeration.
+_KINDS = (EventKind.RUN, *EventKind)
+_STATES = tuple(State)
 _ROUND = struct.Struct("<I")
 _MAX_ROUND = 1 << 30
 
@@ -113,8 +116,8 @@ class Timeline:
     def _event(self, record: tuple[int, ...]) -> Event:
         begin, middle, end, kernel, user, tid, cpu, packed, other = record
         stack = self.stacks.get((kernel, user), 0) if kernel or user else 0
-        kind = EventKind(packed & 0xFF)
-        state = State(packed >> STATE_SHIFT)
+        kind = _KINDS[packed & 0xFF]
+        state = _STATES[packed >> STATE_SHIFT]
         return Event(
             kind, tid, cpu if cpu != NO_CPU else -1, begin, middle, end, state, stack, other
         )

@@ -57,5 +57,5 @@ bench: $(READY) ## Measure cost and speed, beside other tools where they are ins
 
 clean: ## Remove everything that was made here
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf tests/viewers/node_modules tests/workloads/bin demo.folded
+	rm -rf tests/viewers/node_modules tests/workloads/bin demo.html demo.trace.json
 	find systemscope tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,7 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 SECONDS = 5
-RESULT = "demo.folded"
+RESULTS = {
+    "demo.html": "a page to explore: open it in a browser",
+    "demo.trace.json": "what happened when: open it in Perfetto",
+}
 WORKLOAD = Path(__file__).with_name("workload.py")
 
 
@@ -37,7 +40,7 @@ def main() -> int:
 
 
 def show(pid: int) -> None:
-    """Profile process ``pid``, print the page and the summary, write the folded stacks."""
+    """Profile process ``pid``, print the page and the summary, write it in other formats."""
     import time
 
     import systemscope
@@ -46,14 +49,15 @@ def show(pid: int) -> None:
 
     print(f"$ systemscope profile --pid {pid} --duration {SECONDS} --output text --per-thread\n")
     sys.stdout.flush()
-    profile = systemscope.profile(pid=pid, duration=SECONDS)
+    profile = systemscope.profile(pid=pid, duration=SECONDS, timeline=True)
     systemscope.write(profile, sys.stdout.buffer, "text", per_thread=True)
     lines = summary(profile.capture, Hidden(), profile.notes, time.process_time())
     print("\n" + "\n".join(lines))
-    systemscope.write(profile, RESULT)
-    give_back(RESULT)
-    print(f"\nThe same as folded stacks is in {RESULT}; draw it with:")
-    print(f"  flamegraph.pl --countname us {RESULT} > demo.svg")
+    print("\nThe same in other formats:")
+    for path, what in RESULTS.items():
+        systemscope.write(profile, path)
+        give_back(path)
+        print(f"  {path:<16} {what}")
 
 
 def give_back(path: str) -> None:

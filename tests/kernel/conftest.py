@@ -5,11 +5,14 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from systemscope.errors import SystemScopeError
 from systemscope.syscalls import bpf
+from tests.e2e.support import Workload
+from tests.workloads.build import NoCompiler, build
 
 
 def _missing() -> str:
@@ -54,3 +57,21 @@ def open_descriptors() -> dict[int, str]:
         except OSError:
             continue  # the listing's own descriptor
     return found
+
+
+@pytest.fixture(scope="session")
+def binaries() -> Path:
+    """The workloads, compiled."""
+    try:
+        return build()
+    except NoCompiler as error:
+        if os.environ.get("SYSTEMSCOPE_REQUIRE_KERNEL") == "1":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def four(binaries: Path) -> Iterator[Workload]:
+    """The four-thread workload, running."""
+    with Workload(binaries / "four") as running:
+        yield running

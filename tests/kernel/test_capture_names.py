@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,19 +17,8 @@ from systemscope.processes.files import FileStore
 from systemscope.symbolizer import symbolize
 from systemscope.symbolizer.facts import gather_facts, kernel_build_id
 from tests.e2e.support import Workload
-from tests.workloads.build import NoCompiler, build
 
 pytestmark = pytest.mark.kernel
-
-
-@pytest.fixture(scope="module")
-def binaries() -> Path:
-    try:
-        return build()
-    except NoCompiler as error:
-        if os.environ.get("SYSTEMSCOPE_REQUIRE_KERNEL") == "1":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
 
 
 def folded(profile: Profile) -> list[str]:

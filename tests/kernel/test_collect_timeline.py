@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,28 +10,11 @@ from systemscope.collectors import timeline as recording
 from systemscope.model import Capture, Event, EventKind, State
 from tests.e2e.support import Workload
 from tests.kernel.collecting import WAYS, check_identity, profile
-from tests.workloads.build import NoCompiler, build
 
 pytestmark = pytest.mark.kernel
 
 SECONDS = 1.0
 RINGS = {"no ring buffer": frozenset({"ring_buffer"})}
-
-
-@pytest.fixture(scope="module")
-def binaries() -> Path:
-    try:
-        return build()
-    except NoCompiler as error:
-        if os.environ.get("SYSTEMSCOPE_REQUIRE_KERNEL") == "1":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
-
-
-@pytest.fixture
-def four(binaries: Path) -> Iterator[Workload]:
-    with Workload(binaries / "four") as running:
-        yield running
 
 
 def events_of(capture: Capture) -> list[Event]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -20,7 +18,6 @@ from tests.kernel.collecting import (
     share,
     threads_of,
 )
-from tests.workloads.build import NoCompiler, build
 
 pytestmark = pytest.mark.kernel
 
@@ -28,22 +25,6 @@ SECONDS = 1.5
 TOLERANCE = 0.01  # of the window, against schedstat, which counts a wait as it ends
 #: /proc is read before the window begins and ends: a thread that moves meanwhile is missed.
 UNKNOWN = 0.03
-
-
-@pytest.fixture(scope="module")
-def binaries() -> Path:
-    try:
-        return build()
-    except NoCompiler as error:
-        if os.environ.get("SYSTEMSCOPE_REQUIRE_KERNEL") == "1":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
-
-
-@pytest.fixture
-def four(binaries: Path) -> Iterator[Workload]:
-    with Workload(binaries / "four") as running:
-        yield running
 
 
 def longest_step(watch: SchedStatWatch, tid: int) -> SchedStat:

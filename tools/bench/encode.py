@@ -12,6 +12,7 @@ import random
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -20,6 +21,7 @@ from systemscope.exporters.formats import ExportOptions, by_name, formats
 from systemscope.model import (
     Capture,
     Entry,
+    EventKind,
     Frame,
     FrameKind,
     Image,
@@ -30,11 +32,15 @@ from systemscope.model import (
     Stack,
     State,
     Thread,
+    Timeline,
 )
+from systemscope.model.timeline import RECORD, STATE_SHIFT
 from tools.bench.tables import not_measured, table
 from tools.bench.tools import REPOSITORY
 
 STACKS, DEPTH, THREADS = 50_000, 30, 64
+EVENTS = 400_000  # of formats that show a timeline
+_ROUND_BYTES = 1 << 20
 _FUNCTIONS, _BRANCHES = 3_000, 3
 _BASELINE = "protobuf alone"
 _PATIENCE_SECONDS = 300
@@ -96,6 +102,40 @@ def synthetic(stacks: int = STACKS, depth: int = DEPTH) -> Profile:
     return Profile(capture, samples)
 
 
+def with_timeline(profile: Profile, events: int = EVENTS) -> Profile:
+    """``profile`` with so many events: threads run, wait and are woken in turn; one run in ten is
+    sampled, one wait in ten has its stack."""
+    capture = profile.capture
+    made = Timeline(tempfile.TemporaryFile())  # noqa: SIM115
+    threads = capture.threads
+    step = max(1, capture.end * len(threads) // events // 4)
+    batch = bytearray()
+    for turn in range(events // 3):
+        owner = threads[turn % len(threads)]
+        begin = 4 * step * (turn // len(threads))
+        state = int(State.SLEEPING) << STATE_SHIFT
+        cpu, waker = turn % 8, threads[turn % len(threads) - 1].tid
+        stack = 0 if turn % 10 else turn % len(capture.stacks)
+        middle, back = begin + 2 * step, begin + 4 * step
+        run, wait, wake = int(EventKind.RUN), int(EventKind.WAIT), int(EventKind.WAKE)
+        if stack:
+            sample = int(EventKind.SAMPLE)
+            batch += RECORD.pack(0, 0, begin, stack, 1, owner.tid, cpu, sample, 0)
+        for row in (
+            (begin, 0, middle, 0, 0, owner.tid, cpu, run | state, 0),
+            (0, 0, back - step, 0, 0, owner.tid, cpu, wake, waker),
+            (middle, back - step, back, stack, 1, owner.tid, cpu, wait | state, 0),
+        ):
+            batch += RECORD.pack(*row)
+        if len(batch) > _ROUND_BYTES:
+            made.append(bytes(batch))
+            batch.clear()
+    made.append(bytes(batch))
+    made.stacks = {(number, 1): number for number in range(len(capture.stacks))}
+    capture.timeline = made
+    return profile
+
+
 def bare_message(profile: Profile, sink: Any) -> None:
     """The least any pprof writer through protobuf must do: locations known before, no labels."""
     from systemscope.wire.pprof import messages
@@ -114,11 +154,13 @@ def bare_message(profile: Profile, sink: Any) -> None:
 def _measured(name: str) -> dict[str, float]:
     """Write once, in this process: CPU seconds, bytes, and how far the resident set grew."""
     write: Callable[[Profile, Any], None] = bare_message
+    prepare: Callable[[Profile], Profile] = lambda profile: profile  # noqa: E731
     if name != _BASELINE:
         form = by_name(name)
+        prepare = with_timeline if form.timeline else prepare
         write = lambda profile, sink: form.write_bytes(profile, sink, ExportOptions())  # noqa: E731
-    write(synthetic(20), _Sink())  # imports what it needs
-    profile, sink = synthetic(), _Sink()
+    write(prepare(synthetic(20)), _Sink())  # imports what it needs
+    profile, sink = prepare(synthetic()), _Sink()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before, begin = _kilobytes("VmRSS"), time.process_time()
     write(profile, sink)
@@ -151,17 +193,20 @@ def _asked(name: str, runtime: str = "") -> Optional[dict[str, float]]:
 
 
 def report(_binaries: Path, _scratch: Path) -> list[str]:
-    """The table of every format that needs no timeline."""
+    """The table of every format."""
     rows = []
     for runtime in ("", "python"):
         label = " (pure-Python protobuf)" if runtime else ""
-        names = [one.name for one in formats() if not one.timeline]
-        if runtime:
-            names = [name for name in names if name == "pprof"]
+        names = ["pprof"] if runtime else [one.name for one in formats()]
+        timelines = {one.name for one in formats() if one.timeline}
         base = _asked(_BASELINE, runtime)
         rows.append(_row(_BASELINE + label, base, None))
         rows += [
-            _row(name + label, _asked(name, runtime), base if name == "pprof" else None)
+            _row(
+                name + (f" ({EVENTS:,} events)" if name in timelines else label),
+                _asked(name, runtime),
+                base if name == "pprof" else None,
+            )
             for name in names
         ]
     return [table("Writing a profile", _HEAD, rows)]

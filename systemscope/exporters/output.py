@@ -19,15 +19,16 @@ _NAMED = {"/dev/stdout": 1, "/dev/stderr": 2}
 class Output:
     """The destination of one profile, opened before the window so that a bad one fails at once.
 
-    A regular file is written under a temporary name in its own directory and renamed by
-    :meth:`write`; leaving the context without that removes it. Devices, pipes and standard output
-    are written directly.
+    A regular file is written without a name in its own directory (under a temporary name where the
+    file system knows no such files) and appears by :meth:`write`; leaving the context without that,
+    however it happens, leaves nothing. Devices, pipes and standard output are written directly.
     """
 
     def __init__(self, path: str) -> None:
         """Open ``path`` ('' is standard output). Raises OutputError."""
         self.path = path
-        self._temporary: Optional[str] = None
+        self._temporary: Optional[str] = None  # a name to remove again
+        self._unnamed = False
         self._stream: Optional[BinaryIO] = None
         descriptor = _DESCRIPTORS.match(path)
         try:
@@ -54,11 +55,12 @@ class Output:
                 return open(path, "wb")
             if not os.access(path, os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        directory, name = os.path.split(path)
-        temporary = os.path.join(directory, f".{name[:200]}.{os.getpid()}.tmp")
+        descriptor = _open_unnamed(os.path.dirname(path))
+        if descriptor is not None:
+            self._unnamed = True
+            return os.fdopen(descriptor, "wb")
+        temporary = _free_name(path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)  # left by a killed run with our number
         stream = os.fdopen(os.open(temporary, flags, 0o666), "wb")
         self._temporary = temporary
         return stream
@@ -73,6 +75,8 @@ class Output:
         try:
             writer(stream)
             stream.flush()
+            if self._unnamed:
+                self._give_name(stream)
             self._stream = None
             stream.close()
             self._appear()
@@ -82,6 +86,16 @@ class Output:
             if error.filename is not None:
                 raise  # a file of ours: what is written to has a descriptor, and no name
             raise _failure(self._name, error) from error
+
+    def _give_name(self, stream: BinaryIO) -> None:
+        """A link cannot replace a file, a rename can: so it gets a name to be renamed from."""
+        temporary = _free_name(os.path.realpath(self.path))
+        try:
+            # Only with a directory's descriptor does Python follow the link in /proc.
+            os.link(_own(stream.fileno()), temporary, src_dir_fd=stream.fileno())
+        except OSError as error:
+            raise _failure(self._name, error) from error
+        self._temporary = temporary
 
     def _appear(self) -> None:
         if self._temporary is None:
@@ -109,6 +123,37 @@ class Output:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+
+def _open_unnamed(directory: str) -> Optional[int]:
+    """A descriptor of a new file without a name; None where there are none, or no /proc to give it
+    a name by. A process that is killed leaves nothing of it."""
+    try:
+        descriptor = os.open(directory, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in _NO_UNNAMED:
+            return None
+        raise
+    if os.path.exists(_own(descriptor)):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _own(descriptor: int) -> str:
+    return f"/proc/self/fd/{descriptor}"
+
+
+def _free_name(path: str) -> str:
+    """A hidden name beside ``path``; a file left there by a killed run with our number goes."""
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, f".{name[:200]}.{os.getpid()}.tmp")
+    with suppress(FileNotFoundError):
+        os.unlink(temporary)
+    return temporary
+
+
+#: What opening says where the file system, or the kernel, has no files without a name.
+_NO_UNNAMED = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS})
 
 _REMEDIES = {
     errno.ENOSPC: "free some space or write elsewhere with -o",

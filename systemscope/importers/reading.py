@@ -102,15 +102,16 @@ def _fill(loaded: Loaded, stream: BinaryIO) -> None:
 
         loaded.capture = read(stream)
         return
-    for magic, what, remedy in _KNOWN:
-        if head.startswith(magic):
-            raise InputError(f"this is {what}, which cannot be converted", remedy)
-    loaded.profile = _reader(head)(stream)
-
-
-def _reader(head: bytes) -> Callable[[BinaryIO], Profile]:
     packed = head.startswith(_GZIP)
     begin = _inflated(head) if packed else head
+    for magic, what, remedy in _KNOWN:
+        if begin.startswith(magic):
+            raise InputError(f"this is {what}, which cannot be converted", remedy)
+    loaded.profile = _reader(packed, begin)(stream)
+
+
+def _reader(packed: bool, begin: bytes) -> Callable[[BinaryIO], Profile]:
+    """What reads a file, maybe packed, whose unpacked content begins like this."""
     if packed and begin and not _BINARY.intersection(begin):
         return _read_packed_folded
     if packed or _BINARY.intersection(begin):
@@ -130,11 +131,37 @@ def _inflated(head: bytes) -> bytes:
         return b""
 
 
+class _Salvaged:
+    """The lines of a packed file up to where it is damaged, and what the damage is."""
+
+    def __init__(self, unpacked: gzip.GzipFile) -> None:
+        self._unpacked = unpacked
+        self.damage = ""
+
+    def readline(self, size: int = -1) -> bytes:
+        """One line as of any file; nothing once the file is damaged."""
+        if self.damage:
+            return b""
+        try:
+            return self._unpacked.readline(size)
+        except EOFError:
+            self.damage = "its end is missing"
+        except (zlib.error, gzip.BadGzipFile) as error:
+            self.damage = str(error)
+        return b""
+
+
 def _read_packed_folded(stream: BinaryIO) -> Profile:
     from systemscope.importers.folded import read
 
     with gzip.GzipFile(fileobj=stream, mode="rb") as unpacked:
-        return read(unpacked)  # type: ignore[arg-type]
+        lines = _Salvaged(unpacked)
+        profile = read(lines)  # type: ignore[arg-type]
+    if lines.damage and not profile.samples:
+        raise InputError(f"nothing can be read of this file: {lines.damage}", "copy it anew")
+    if lines.damage:
+        profile.notes.append(f"the packed file is damaged ({lines.damage}); what is whole was read")
+    return profile
 
 
 def _remedy(error: Exception) -> str:

@@ -112,6 +112,45 @@ def test_folded_stacks_plain_and_packed(tmp_path: Path) -> None:
     assert folded(plain, "--per-thread", "--state", "sleeping") == ["app-1/2;main;[sleeping] 20"]
 
 
+@pytest.mark.parametrize("damage", ["cut", "checksum", "middle"])
+def test_whole_lines_of_damaged_packed_stacks(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], damage: str
+) -> None:
+    lines = [f"app-1/2;main;{os.urandom(8).hex()};[running] 10" for _ in range(20_000)]
+    packed = bytearray(gzip.compress("\n".join([*lines, ""]).encode()))
+    if damage == "cut":
+        del packed[len(packed) // 2 :]
+    else:
+        at = len(packed) // 2 if damage == "middle" else len(packed) - 8
+        packed[at : at + 4] = b"\xff\xff\xff\xff" if damage == "middle" else bytes(4)
+    path = tmp_path / "a.gz"
+    path.write_bytes(packed)
+    out = tmp_path / "out.folded"
+    assert main(["convert", str(path), "-o", str(out), "--per-thread"]) == ExitCode.OK
+    rescued = out.read_text().splitlines()
+    assert len(rescued) >= (len(lines) if damage == "checksum" else 1_000)
+    assert damage == "middle" or set(rescued) <= set(lines)
+    assert "damaged" in capfd.readouterr().err
+
+
+def test_packed_stacks_of_which_nothing_is_left(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(b"app-1/2;main 10\n" * 9)[:22])
+    assert main(["convert", str(path)]) == ExitCode.INPUT
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_packed_files_of_other_kinds_are_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.trace.json.gz"
+    path.write_bytes(gzip.compress(b'{"traceEvents":[]}'))
+    assert main(["convert", str(path)]) == ExitCode.INPUT
+    assert "this is JSON" in capfd.readouterr().err
+
+
 def test_what_cannot_be_converted(
     recorded: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

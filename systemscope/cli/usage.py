@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
 from systemscope.cli.report import print_out
 from systemscope.errors import SystemScopeError, UsageError
+
+_ARGUMENT = re.compile(r"<[^>]+>")
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,25 @@ def parse(
     sections = docopt.parse_docstring_sections(usage)
     known = docopt.parse_options(sections.after_usage)
     once = [option.name for option in known if option.name not in repeatable]
-    _check(words, known, command, "<" in sections.usage_body, once)
+    names = tuple(dict.fromkeys(_ARGUMENT.findall(sections.usage_body)))
+    given = _check(words, known, command, bool(names), once)
     if any(word in ("-h", "--help") for word in words):
         raise HelpShown(print_out(usage.strip("\n")))
     try:
         parsed = docopt.docopt(usage, argv=[command, *words], default_help=False)
     except docopt.DocoptExit as error:
-        reason = str(error).splitlines()[0] if str(error) else "the arguments do not fit"
-        raise UsageError(reason, _see(command)) from error
+        raise UsageError(_misfit(given, names), _see(command)) from error
     return Parsed(dict(parsed), rest)
+
+
+def _misfit(given: Sequence[str], names: Sequence[str]) -> str:
+    """What is wrong with the arguments ``given`` where the usage has ``names``."""
+    if len(given) > len(names):
+        return f"'{given[len(names)]}' is one argument too many"
+    if len(given) < len(names):
+        missing = " and ".join(name.strip("<>").upper() for name in names[len(given) :])
+        return f"{missing} {'is' if len(names) - len(given) == 1 else 'are'} missing"
+    return "the arguments do not fit"
 
 
 def _docopt() -> Any:
@@ -83,10 +96,12 @@ def _check(
     command: str,
     takes_arguments: bool,
     once: Sequence[str],
-) -> None:
-    """Raise UsageError for the first word that no option explains."""
+) -> list[str]:
+    """The words that are neither options nor their values; raises UsageError for the first word
+    that nothing explains."""
     by_name = {name: one for one in known for name in (one.short, one.longer) if name}
     seen: set[str] = set()
+    arguments: list[str] = []
     position = 0
     while position < len(words):
         word = words[position]
@@ -98,6 +113,7 @@ def _check(
                     f"to profile a command put it after --, as in: "
                     f"systemscope {command} -- {word}; {_see(command)}",
                 )
+            arguments.append(word)
             continue
         for option, value in _options_of(word, by_name, command):
             if option.name in seen and option.name in once:
@@ -109,6 +125,7 @@ def _check(
                 if position >= len(words):
                     raise UsageError(f"{option.name} needs a value", _see(command))
                 position += 1
+    return arguments
 
 
 def _options_of(

@@ -63,3 +63,19 @@ def test_refusals(files: tuple[str, str], capfd: pytest.CaptureFixture[str]) -> 
     ):
         assert main(["diff", *words]) == code, words
         assert text in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "BEFORE and AFTER are missing"),
+        (["a"], "AFTER is missing"),
+        (["a", "-q", "b", "c"], "'c' is one argument too many"),
+        (["a", "--output", "text"], "AFTER is missing"),
+    ],
+)
+def test_too_few_and_too_many_arguments(
+    words: list[str], told: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["diff", *words]) == ExitCode.USAGE
+    assert capfd.readouterr().err == f"systemscope: {told}; see systemscope diff --help.\n"

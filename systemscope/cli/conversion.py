@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from systemscope.cli import values
-from systemscope.cli.destination import FOR_PROGRAMS, choose_format, fit, refuse_terminal
+from systemscope.cli.destination import (
+    FOR_PROGRAMS,
+    choose_format,
+    fit,
+    refuse_states,
+    refuse_terminal,
+)
 from systemscope.cli.report import say
 from systemscope.errors import InputError, UsageError
 from systemscope.exporters.formats import ExportOptions, Format
@@ -67,6 +73,7 @@ def read_conversion(given: dict[str, Any], for_programs: str = FOR_PROGRAMS) -> 
     form = choose_format(given["--output"] or "", path, for_programs)
     refuse_terminal(form, path)
     states = given["--state"]
+    refuse_states(states is not None, form.timeline)
     idle = given["--idle-threads"] or IdleThreads.SHOW.value
     slice_us = given.get("--min-slice")
     export = ExportOptions(
@@ -95,7 +102,8 @@ def read_conversion(given: dict[str, Any], for_programs: str = FOR_PROGRAMS) -> 
 def convert(loaded: Loaded, wanted: Conversion) -> Converted:
     """The profile in what was loaded, named if the format needs names.
 
-    Raises InputError where the format needs a timeline and there is none.
+    Raises InputError where the format needs a timeline and there is none, UsageError where states
+    were chosen of a capture with a timeline that is to stay a capture.
     """
     if wanted.format.timeline and (loaded.capture is None or loaded.capture.timeline is None):
         raise InputError(
@@ -105,6 +113,8 @@ def convert(loaded: Loaded, wanted: Conversion) -> Converted:
     if loaded.capture is None:
         assert loaded.profile is not None
         return Converted(_chosen(loaded.profile, wanted.selection), loaded, Hidden())
+    keeps_timeline = not wanted.format.names and loaded.capture.timeline is not None
+    refuse_states(wanted.selection.states is not None, keeps_timeline)
     capture, hidden = select(loaded.capture, wanted.selection)
     if not wanted.format.names:
         return Converted(Profile(capture), loaded, hidden)

@@ -34,6 +34,15 @@ def refuse_terminal(form: Format, path: str) -> None:
         )
 
 
+def refuse_states(chosen: bool, timeline: bool) -> None:
+    """Raise UsageError where states were ``chosen`` and a ``timeline`` is to be written."""
+    if chosen and timeline:
+        raise UsageError(
+            "a timeline shows every state, --state cannot choose some",
+            "leave out --state, or write another format",
+        )
+
+
 def is_special(path: str) -> bool:
     """Whether ``path`` is a device, a pipe or a directory: it has no ending to go by."""
     return os.path.exists(path) and not os.path.isfile(path)

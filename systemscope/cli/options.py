@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from systemscope.cli import values
-from systemscope.cli.destination import choose_format, fit, is_special
+from systemscope.cli.destination import choose_format, fit, is_special, refuse_states
 from systemscope.cli.profile_usage import usage
 from systemscope.cli.usage import parse
 from systemscope.collectors.request import DEFAULT_FREQUENCY, DEFAULT_MIN_BLOCK_NS, Request
@@ -89,6 +89,7 @@ def _request(
         return nothing if given[option] is None else reader(given[option])
 
     timeline = given["--timeline"] or form.timeline
+    refuse_states(given["--state"] is not None, form.timeline or (timeline and not form.names))
     return Request(
         pids=optional("--pid", lambda text: values.id_list("--pid", text), ()),
         tids=optional("--tid", lambda text: values.id_list("--tid", text), ()),

@@ -201,3 +201,11 @@ def test_every_option_is_documented() -> None:
         docopt.parse_docstring_sections(usage("profile", ("folded",))).after_usage
     ):
         assert f"`{option.name}" in text or f"`{option.short}" in text, option.name
+
+
+@pytest.mark.parametrize("words", [["--output", "chrome"], ["--timeline", "-o", "x.ssc"]])
+def test_states_of_a_timeline_cannot_be_chosen(words: list[str]) -> None:
+    with pytest.raises(UsageError, match="a timeline shows every state"):
+        read_options("profile", [*words, "--state", "running"])
+    assert read_options("oncpu", words).request.timeline
+    assert read_options("profile", ["--timeline", "--state", "running"]).request.timeline

@@ -167,6 +167,7 @@ def test_what_cannot_be_converted(
         ([str(recorded), "--idle-threads", "x"], ExitCode.USAGE, "use one of: show, hide, only"),
         ([str(recorded), "--state", "x"], ExitCode.USAGE, "is no thread state"),
         ([str(recorded), "-o", "x.unknown"], ExitCode.USAGE, "which format to write"),
+        ([str(recorded), "--output", "chrome", "--state", "disk"], ExitCode.USAGE, "every state"),
         ([str(recorded), "-qv"], ExitCode.USAGE, "exclude each other"),
         ([str(recorded), "-o", "/dev/full"], ExitCode.OUTPUT, "No space left on device"),
     ):

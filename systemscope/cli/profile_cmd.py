@@ -37,7 +37,7 @@ def run(command: str, arguments: Sequence[str]) -> int:
     refuse_terminal(options.format, options.path)
     check()
     progress = ProgressLine(options.quiet)
-    with Interrupts() as stop, Output(options.path) as output, _held(options) as held:
+    with Interrupts() as stop, _opened(options.path, stop) as output, _held(options) as held:
         try:
             _run_window(options, stop, progress, output, held)
         except VerifierError as error:
@@ -47,6 +47,12 @@ def run(command: str, arguments: Sequence[str]) -> int:
         finally:
             progress.done()
         return _command_status(held, stop) if held is not None else 0
+
+
+def _opened(path: str, stop: Interrupts) -> Output:
+    """The destination. A pipe opens only when somebody reads it, which may be never."""
+    with stop.interruptible_once():
+        return Output(path)
 
 
 def _run_window(

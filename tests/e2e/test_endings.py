@@ -190,6 +190,21 @@ def test_unwritable_output_is_told_before_the_window(workloads: Path) -> None:
     _one_sentence(result.errors)
 
 
+def test_interrupted_before_anybody_reads_the_pipe(workloads: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with (
+        Workload(workloads / "hog") as workload,
+        started("profile", "-p", workload.pid, "-d", 1, "-o", pipe) as process,
+    ):
+        waits = Path(f"/proc/{process.pid}/stack")
+        assert wait_for(lambda: "fifo_open" in waits.read_text())
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    _one_sentence(errors)
+
+
 def _no_pid() -> int:
     """A process id that nobody has."""
     highest = int(Path("/proc/sys/kernel/pid_max").read_text())

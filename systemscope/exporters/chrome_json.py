@@ -66,6 +66,11 @@ class TraceStream:
         return microseconds(nanoseconds - self.start)
 
 
+def metadata(what: str, pid: int, tid: int, arguments: str) -> str:
+    """The event that names or orders a track; ``arguments`` are members of a JSON object."""
+    return f'{{"ph":"M","name":"{what}","pid":{pid},"tid":{tid},"args":{{{arguments}}}}}'
+
+
 def microseconds(nanoseconds: int) -> str:
     """Nanoseconds, not negative, as microseconds with exact decimals."""
     whole, rest = divmod(nanoseconds, 1000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from systemscope.exporters.chrome_json import TraceStream, microseconds, text
+from systemscope.exporters.chrome_json import TraceStream, metadata, microseconds, text
 from systemscope.exporters.chrome_slices import Slices
 from systemscope.exporters.chrome_tracks import Tracks
 from systemscope.exporters.naming import safe_text
@@ -70,12 +70,12 @@ def name_tracks(out: TraceStream, capture: Capture, tracks: Tracks) -> None:
             named.add(pid)
             process = capture.processes.get(pid)
             comm = process.comm if process is not None and process.comm else thread.comm
-            out.add(_meta("process_name", pid, pid, f'"name":{text(comm or str(pid))}'))
+            out.add(metadata("process_name", pid, pid, f'"name":{text(comm or str(pid))}'))
             kernel = process is not None and process.kernel
-            out.add(_meta("process_sort_index", pid, pid, f'"sort_index":{int(kernel)}'))
-        out.add(_meta("thread_name", pid, track.number, f'"name":{text(track.label)}'))
+            out.add(metadata("process_sort_index", pid, pid, f'"sort_index":{int(kernel)}'))
+        out.add(metadata("thread_name", pid, track.number, f'"name":{text(track.label)}'))
         place = -1 if thread.tid == pid else order
-        out.add(_meta("thread_sort_index", pid, track.number, f'"sort_index":{place}'))
+        out.add(metadata("thread_sort_index", pid, track.number, f'"sort_index":{place}'))
         out.flush_if_full()
     lost = capture.losses.timeline_events_lost
     if capture.timeline is not None:
@@ -87,7 +87,3 @@ def name_tracks(out: TraceStream, capture: Capture, tracks: Tracks) -> None:
             f'{{"ph":"i","s":"g","name":"{words}","cat":"loss","pid":0,"tid":0,'
             f'"ts":0.000,"args":{{"losses":[{told}]}}}}'
         )
-
-
-def _meta(what: str, pid: int, tid: int, arguments: str) -> str:
-    return f'{{"ph":"M","name":"{what}","pid":{pid},"tid":{tid},"args":{{{arguments}}}}}'

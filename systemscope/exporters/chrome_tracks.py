@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from systemscope.exporters.chrome_json import TraceStream, text
+from systemscope.exporters.chrome_json import TraceStream, metadata, text
 from systemscope.model import Capture, Event, State, Thread
 
 #: Above every pid (PID_MAX_LIMIT of include/linux/threads.h is 4,194,304), so that no process has
@@ -165,10 +165,10 @@ class CpuTracks:
     def _name(self, cpu: int) -> _Cpu:
         number, add = CPUS_PID + 1 + cpu, self._out.add
         if not self._cpus:
-            add(_meta("process_name", CPUS_PID, 0, '"name":"CPUs"'))
-            add(_meta("process_sort_index", CPUS_PID, 0, '"sort_index":-1'))
-        add(_meta("thread_name", CPUS_PID, number, f'"name":"CPU {cpu}"'))
-        add(_meta("thread_sort_index", CPUS_PID, number, f'"sort_index":{cpu}'))
+            add(metadata("process_name", CPUS_PID, 0, '"name":"CPUs"'))
+            add(metadata("process_sort_index", CPUS_PID, 0, '"sort_index":-1'))
+        add(metadata("thread_name", CPUS_PID, number, f'"name":"CPU {cpu}"'))
+        add(metadata("thread_sort_index", CPUS_PID, number, f'"sort_index":{cpu}'))
         return _Cpu(f'"pid":{CPUS_PID},"tid":{number},"ts":', self._start)
 
 
@@ -179,10 +179,6 @@ class _Cpu:
         self.where = where
         self.reached = start
         self.short: Optional[Short] = None
-
-
-def _meta(what: str, pid: int, tid: int, arguments: str) -> str:
-    return f'{{"ph":"M","name":"{what}","pid":{pid},"tid":{tid},"args":{{{arguments}}}}}'
 
 
 #: What a thread's run ended in, in words.

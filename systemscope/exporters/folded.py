@@ -11,6 +11,7 @@ import re
 from typing import TextIO
 
 from systemscope.exporters.formats import ExportOptions
+from systemscope.exporters.grouping import by_thread
 from systemscope.exporters.naming import (
     safe_comm,
     safe_frame,
@@ -68,7 +69,7 @@ def write(profile: Profile, stream: TextIO, options: FoldedOptions = FoldedOptio
     """
     totals: dict[str, int] = {}
     lines = _Lines(options)
-    for samples in _by_thread(profile):
+    for samples in by_thread(profile):
         # Merged first: what rounds is the line a user sees, not the entries it came from.
         states: dict[State, dict[str, int]] = {}
         for sample in samples:
@@ -84,11 +85,3 @@ def write(profile: Profile, stream: TextIO, options: FoldedOptions = FoldedOptio
                     totals[stack] = totals.get(stack, 0) + value
     for stack in sorted(totals):
         stream.write(f"{stack} {totals[stack]}\n")
-
-
-def _by_thread(profile: Profile) -> list[list[Sample]]:
-    """The samples of each thread (one life of a tid), in order of appearance."""
-    groups: dict[int, list[Sample]] = {}
-    for sample in profile.samples:
-        groups.setdefault(id(sample.thread), []).append(sample)
-    return list(groups.values())

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from systemscope.exporters.formats import ExportOptions
+from systemscope.exporters.grouping import by_thread
 from systemscope.exporters.naming import (
     safe_comm,
     safe_text,
@@ -131,7 +132,7 @@ class _Stacks:
 def write(profile: Profile, stream: TextIO, options: ExportOptions = ExportOptions()) -> None:
     """Write ``profile`` to the text stream ``stream``. Raises whatever the stream raises."""
     stacks = _Stacks(options)
-    groups = _by_thread(profile)
+    groups = _busiest_first(profile)
     capture = profile.capture
     stream.write(f'{{"$schema":{json.dumps(_SCHEMA)},"exporter":"systemscope@{VERSION}"')
     stream.write(f',"name":{json.dumps(_title(capture))},"activeProfileIndex":0')
@@ -182,13 +183,10 @@ def _write_profile(stream: TextIO, name: str, stacks: Iterator[tuple[bytes, int]
     stream.write(f'],"endValue":{total}}}')
 
 
-def _by_thread(profile: Profile) -> list[list[Sample]]:
+def _busiest_first(profile: Profile) -> list[list[Sample]]:
     """The samples of each thread (one life of a tid) that took time, the busiest thread first."""
-    groups: dict[int, list[Sample]] = {}
-    for sample in profile.samples:
-        if sample.nanoseconds:
-            groups.setdefault(id(sample.thread), []).append(sample)
-    return sorted(groups.values(), key=_idleness)
+    groups = ([one for one in group if one.nanoseconds] for group in by_thread(profile))
+    return sorted(filter(None, groups), key=_idleness)
 
 
 def _idleness(group: list[Sample]) -> tuple[int, int, str]:

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.kernel
 SWITCH = Path("/proc/sys/kernel/task_delayacct")
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOLERANCE = 0.01  # of the window
+LEAVING_NS = 100_000  # from the decision to block to sched_switch, at most
 MEMORY_LIMIT = 32 << 20
 
 #: Write and read back past the page cache.
@@ -222,9 +223,12 @@ def test_block_io_is_most_of_the_time_in_disk_sleep(counting: None, on_disk: Pat
     told, disk = ns(thread, DelayKind.BLOCK_IO), thread.time.get(State.DISK, 0)
     print(f"block I/O {told / 1e6:.1f} ms, disk sleep {disk / 1e6:.1f} ms, {thread.delays}")
     assert thread.delays is not None
-    assert thread.delays[DelayKind.BLOCK_IO].count > 10
-    # Journal locks are disk sleep too, but no I/O of the thread's own.
-    assert 0.3 * disk <= told <= disk + TOLERANCE * thread.elapsed
+    waits = thread.delays[DelayKind.BLOCK_IO].count
+    assert waits > 10
+    # Journal locks are disk sleep too, but no I/O of the thread's own. The kernel starts its clock
+    # before it looks for the next thread to run, which may take longer than the switch itself.
+    leaving = min(thread.time[State.RUNNING], waits * LEAVING_NS)
+    assert 0.3 * disk <= told <= disk + leaving + TOLERANCE * thread.elapsed
     assert not any("task_delayacct" in note for note in capture.notes)
 
 

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Optional
 
 DEFAULT_FREQUENCY = 99
 DEFAULT_MIN_BLOCK_NS = 1_000_000
 MAX_STACK_DEPTH = 127
+DEFAULT_UNWIND_BYTES = 64 << 20
+
+
+class Unwind(Enum):
+    """How user stacks are walked."""
+
+    AUTO = "auto"  # by the files' unwind tables; by frame pointers where there are none
+    DWARF = "dwarf"  # the same, and an error where this kernel cannot
+    FRAME_POINTERS = "fp"  # by the kernel, along frame pointers
 
 
 @dataclass(frozen=True)
@@ -19,6 +29,8 @@ class Request:
     from its first instruction to its end. ``duration_ns`` None means until stopped or until the
     last target is gone. ``timeline`` streams every stretch of every thread's time, while the
     window runs, to a file in ``spool_directory`` ("" is the usual one for temporary files).
+    ``unwind`` is how user stacks are walked; ``unwind_bytes`` bounds the kernel memory that its
+    tables take, ``cache_directory`` ("" for none) is where they are kept for the next run.
     ``delays`` asks the kernel's delay accounting too. ``disabled`` names capabilities to do
     without (tests of fallbacks).
     """
@@ -42,6 +54,9 @@ class Request:
     timeline: bool = False
     delays: bool = False
     spool_directory: str = ""
+    unwind: Unwind = Unwind.AUTO
+    unwind_bytes: int = DEFAULT_UNWIND_BYTES
+    cache_directory: str = ""
     disabled: frozenset[str] = frozenset()
 
     @property

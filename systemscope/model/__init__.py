@@ -24,6 +24,7 @@ from systemscope.model.states import (
     state_name,
 )
 from systemscope.model.timeline import Event, EventKind, Timeline
+from systemscope.model.unwinding import StackEnd, UnwindReport
 
 __all__ = [
     "BLOCKED_STATES",
@@ -49,8 +50,10 @@ __all__ = [
     "Profile",
     "Sample",
     "Stack",
+    "StackEnd",
     "State",
     "Thread",
     "Timeline",
+    "UnwindReport",
     "state_name",
 ]

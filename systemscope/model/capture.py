@@ -15,6 +15,7 @@ from systemscope.model.host import HostFacts
 from systemscope.model.losses import Losses
 from systemscope.model.states import State
 from systemscope.model.timeline import Timeline
+from systemscope.model.unwinding import StackEnd, UnwindReport
 
 
 @dataclass(frozen=True)
@@ -118,16 +119,22 @@ class Gap(Enum):
 
 @dataclass(frozen=True)
 class Stack:
-    """Return addresses leaf first. ``kernel_names`` is set instead of ``kernel`` where only
-    /proc/TID/stack was to be had: frames already named by the kernel, as "symbol+0xoff".
-    ``*_truncated`` says the walk stopped at the depth limit. ``user_exact`` says user[0] is an
-    instruction pointer, not a return address (always so for samples and sleeping threads)."""
+    """Return addresses leaf first; user[0] is an instruction pointer. ``kernel_names`` is set
+    instead of ``kernel`` where only /proc/TID/stack was to be had: frames already named by the
+    kernel, as "symbol+0xoff".
+    ``*_truncated`` says the walk stopped at the depth limit. ``user_end`` is how a walk by unwind
+    tables ended; ``user_by_pointer`` says that some of its frames lie in code without a table and
+    were left by their frame pointer. Code that a signal interrupted, and the code that signal
+    handlers return to, was not left by a call: there the address is one too high, so that the
+    byte before it is always the one to look up."""
 
     kernel: tuple[int, ...] = ()
     user: tuple[int, ...] = ()
     kernel_names: tuple[str, ...] = ()
     kernel_truncated: bool = False
     user_truncated: bool = False
+    user_end: StackEnd = StackEnd.UNTOLD
+    user_by_pointer: bool = False
 
 
 @dataclass
@@ -164,7 +171,8 @@ class Capture:
     """Everything one window yielded. ``stacks[0]`` is the empty stack.
 
     ``timeline`` is there when one was recorded. ``facts`` is what another machine needs to know of
-    this one to name the addresses; None while they are named where they were seen.
+    this one to name the addresses; None while they are named where they were seen. ``unwinding``
+    tells what the tables that user stacks were unwound by took.
     """
 
     start: int
@@ -186,3 +194,4 @@ class Capture:
     ended_by: str = "duration"
     timeline: Optional[Timeline] = None
     facts: Optional[HostFacts] = None
+    unwinding: Optional[UnwindReport] = None  # None where no tables were used

@@ -44,6 +44,7 @@ class SegmentType(IntEnum):
 
     LOAD = 1
     NOTE = 4
+    GNU_EH_FRAME = 0x6474E550
 
 
 class SegmentFlag(IntFlag):
@@ -69,6 +70,7 @@ class SectionFlag(IntFlag):
 
     ALLOC = 2
     EXECINSTR = 4
+    COMPRESSED = 0x800
 
 
 @dataclass(frozen=True)

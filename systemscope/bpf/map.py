@@ -202,6 +202,10 @@ def _create(
 ) -> Fd:
     name = spec.name if named else ""
     sizes = (int(spec.type), spec.key_size, spec.value_size, spec.max_entries, int(spec.flags))
+    if spec.inner is not None:
+        # A template: the kernel keeps its shape, not the map.
+        with _create(spec.inner, named, None, None) as template:
+            return bpf.map_create(*sizes, name, inner_map_fd=template.number)
     if spec.type not in _NEEDS_BTF and key is None and value is None:
         return bpf.map_create(*sizes, name)
     btf = map_btf(spec, key, value)

@@ -45,13 +45,16 @@ Operand = Union[Reg, int]
 class Function:
     """Instructions of one BPF function and where its labels stand (instruction numbers)."""
 
-    def __init__(self, name: str, arguments: int, callback: bool, location: Location) -> None:
+    def __init__(
+        self, name: str, arguments: int, callback: bool, location: Location, apart: bool = False
+    ) -> None:
         if arguments > MAX_ARGUMENTS:
             problem = f"function '{name}' has {arguments} arguments, BPF passes at most 5"
             raise AssemblyError(problem, location.file, location.line)
         self.name = name
         self.arguments = arguments
         self.callback = callback
+        self.apart = apart
         self.insns: list[Insn] = []
         self.labels: dict[str, int] = {}
 
@@ -235,10 +238,12 @@ class Assembler:
         """Return r0."""
         self.emit(Insn(Class.JMP | Jmp.EXIT))
 
-    def function(self, name: str, arguments: int, callback: bool = False) -> Function:
+    def function(
+        self, name: str, arguments: int, callback: bool = False, apart: bool = False
+    ) -> Function:
         """Begin (or go on with) another function; :meth:`main` returns to the first."""
         if name not in self.functions:
-            self.functions[name] = Function(name, arguments, callback, here())
+            self.functions[name] = Function(name, arguments, callback, here(), apart)
         self.current = self.functions[name]
         return self.current
 

@@ -99,11 +99,14 @@ class BtfWriter:
         )
         return self._add(Kind.STRUCT, name, size, len(members), tail)
 
-    def function(self, name: str, result: int, parameters: Sequence[tuple[str, int]]) -> int:
-        """A static function with its prototype; parameters are (name, type id)."""
+    def function(
+        self, name: str, result: int, parameters: Sequence[tuple[str, int]], linkage: int = 0
+    ) -> int:
+        """A function with its prototype; parameters are (name, type id). ``linkage`` is 0 for
+        static, 1 for global (enum btf_func_linkage)."""
         tail = b"".join(_PARAM.pack(self.string(text), type_id) for text, type_id in parameters)
         prototype = self._add(Kind.FUNC_PROTO, "", result, len(parameters), tail)
-        return self._add(Kind.FUNC, _identifier(name), prototype)
+        return self._add(Kind.FUNC, _identifier(name), prototype, linkage)
 
     def record(self, record: RecordType) -> int:
         """The struct of a record, each field an integer or an array of integers."""
@@ -174,7 +177,7 @@ def _function(writer: BtfWriter, subprogram: Subprogram) -> int:
         parameters = [("index", index), ("ctx", writer.pointer())]
         return writer.function(subprogram.name, writer.integer("long", 8, True), parameters)
     parameters = [(f"a{number}", wide) for number in range(1, subprogram.arguments + 1)]
-    return writer.function(subprogram.name, wide, parameters)
+    return writer.function(subprogram.name, wide, parameters, int(subprogram.apart))
 
 
 def _line_entries(spec: ProgramSpec) -> list[tuple[int, SourceLine]]:

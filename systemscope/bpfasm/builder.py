@@ -358,11 +358,11 @@ class Builder:
 
     @contextmanager
     def function(
-        self, name: str, arguments: int, callback: bool = False
+        self, name: str, arguments: int, callback: bool = False, apart: bool = False
     ) -> Iterator[tuple[Value, ...]]:
         """The body of BPF function ``name``; yields its arguments. End it with :meth:`exit`."""
         outer, outer_eval, outer_context = self.asm.current, self._eval, self._context
-        self.asm.function(name, arguments, callback)
+        self.asm.function(name, arguments, callback, apart)
         self._eval, self._context, self._closed_if = Evaluator(self.asm), None, None
         values = []
         for register in _ARGUMENTS[:arguments]:

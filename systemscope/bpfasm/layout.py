@@ -54,7 +54,8 @@ def lay_out(
                 if link.kind in (RelocKind.MAP_FD, RelocKind.MAP_VALUE) and link.map is not None:
                     maps[id(link.map)] = link.map
     subprograms = tuple(
-        Subprogram(starts[f.name], f.name, f.arguments, f.callback) for f in functions.values()
+        Subprogram(starts[f.name], f.name, f.arguments, f.callback, f.apart)
+        for f in functions.values()
     )
     return ProgramSpec(
         name=name,

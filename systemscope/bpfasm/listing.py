@@ -151,12 +151,17 @@ def _map_line(spec: MapSpec, name: str) -> str:
     sizes = f"key={spec.key_size} value={spec.value_size} entries={spec.max_entries}"
     alias = f" name={name_text(spec.name)}" if name != spec.name else ""
     flags = int(spec.flags)
-    return f".map {name_text(name)} type={spec.type.name} {sizes} flags={flags:#x}{alias}"
+    line = f".map {name_text(name)} type={spec.type.name} {sizes} flags={flags:#x}{alias}"
+    if spec.inner is not None:
+        inner = spec.inner
+        line += f" inner={inner.type.name} inner_key={inner.key_size}"
+        line += f" inner_value={inner.value_size} inner_entries={inner.max_entries}"
+    return line
 
 
 def _function_line(function: Subprogram) -> str:
-    callback = " callback" if function.callback else ""
-    return f".function {name_text(function.name)} arguments={function.arguments}{callback}"
+    kind = " callback" if function.callback else " apart" if function.apart else ""
+    return f".function {name_text(function.name)} arguments={function.arguments}{kind}"
 
 
 def _source_comment(line: SourceLine) -> str:

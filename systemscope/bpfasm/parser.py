@@ -163,7 +163,8 @@ class _Parser:
     def _map(self, line: Line) -> None:
         token = line.peek()
         alias = line.name("the map's name")
-        values = _settings(line, ("type", "key", "value", "entries", "flags", "name"))
+        known = ("type", "key", "value", "entries", "flags", "name")
+        values = _settings(line, known + _INNER)
         if alias in self.given:
             self.declared.append(self.maps[alias])
             return
@@ -179,6 +180,7 @@ class _Parser:
             _number(line, values, "value", 0),
             _number(line, values, "entries", 0),
             MapFlag(_number(line, values, "flags", 0)),
+            _inner(line, values),
         )
         self.maps[alias] = spec
         self.declared.append(spec)
@@ -191,12 +193,23 @@ class _Parser:
         values = _settings(line, ("arguments",))
         arguments = _number(line, values, "arguments", 0)
         callback = line.accept("callback")
+        apart = not callback and line.accept("apart")
         where = Location(self.file, line.line_number)
-        self.functions[name] = Function(name, arguments, callback, where)
+        self.functions[name] = Function(name, arguments, callback, where, apart)
         self.current = self.functions[name]
 
 
 _Settings = dict[str, tuple[Token, object]]
+_INNER = ("inner", "inner_key", "inner_value", "inner_entries")
+
+
+def _inner(line: Line, values: _Settings) -> Optional[MapSpec]:
+    """What the maps in a map of maps are like."""
+    if "inner" not in values:
+        return None
+    kind = MapType(_member(line, values, MapType, "inner"))
+    key, value, entries = (_number(line, values, name, 0) for name in _INNER[1:])
+    return MapSpec("inner", kind, key, value, entries)
 
 
 def _settings(line: Line, keys: tuple[str, ...]) -> _Settings:

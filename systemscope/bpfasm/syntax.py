@@ -4,7 +4,8 @@ The syntax is the kernel verifier's (``kernel/bpf/disasm.c``), with labels, name
 true widths. A line holds one of:
 
     .program NAME type=T isa=N ...      .map NAME type=T key=N value=N entries=N flags=N
-    .function NAME arguments=N [callback]
+                                        [inner=T inner_key=N inner_value=N inner_entries=N]
+    .function NAME arguments=N [callback|apart]
     LABEL:
     [SLOT:] INSTRUCTION
     .raw 8-byte slot in hex             what no instruction of ISA v1-v4 looks like
@@ -85,6 +86,7 @@ RESERVED = frozenset(
         "lock",
         "ll",
         "callback",
+        "apart",
     }
 )
 WORD = r"[A-Za-z_][A-Za-z0-9_.$]*"

@@ -82,7 +82,8 @@ class MapSpec:
     """A map to be created. Identity, not value, tells two specs apart: it is the link symbol.
 
     ``key_size``, ``value_size`` in bytes; ``value_size`` is that of one CPU for per-CPU maps.
-    TASK_STORAGE needs BTF ids of its key and value: the loader makes them.
+    TASK_STORAGE needs BTF ids of its key and value: the loader makes them. ``inner`` is what the
+    maps in a map of maps are like.
     """
 
     name: str
@@ -91,6 +92,7 @@ class MapSpec:
     value_size: int
     max_entries: int
     flags: MapFlag = MapFlag(0)
+    inner: Optional[MapSpec] = None
 
 
 class RelocKind(IntEnum):
@@ -127,7 +129,9 @@ class SourceLine:
 class Subprogram:
     """A BPF function: its first instruction slot, name and number of u64 arguments.
 
-    ``callback`` marks a bpf_loop callback: its arguments are (u32 index, void *context). All
+    ``callback`` marks a bpf_loop callback: its arguments are (u32 index, void *context).
+    ``apart`` makes it a global function, whose arguments are numbers: the verifier (5.6) looks at
+    it once, by itself, and not again at each call; before, the kernel refuses the information. All
     functions return a scalar.
     """
 
@@ -135,6 +139,7 @@ class Subprogram:
     name: str
     arguments: int
     callback: bool = False
+    apart: bool = False
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class Capabilities:
     task_pt_regs: bool = False
     copy_from_user_task: bool = False
     probe_read_kernel: bool = False
+    probe_read_user: bool = False
     fetch_atomics: bool = False
     func_info: bool = False
     line_info: bool = False
@@ -75,6 +76,7 @@ class Capabilities:
     batch: bool = False
     ring_buffer: bool = False
     mmapable_array: bool = False
+    map_in_map: bool = False
     memlock_charged: bool = False  # BPF memory counts against RLIMIT_MEMLOCK
     # The system. -1 and "" mean that it does not tell.
     kallsyms: bool = False
@@ -219,6 +221,7 @@ def probes() -> tuple[Probe, ...]:
         attach.sleepable_iterator,
         helpers.get_stack,
         helpers.probe_read_kernel,
+        helpers.probe_read_user,
         helpers.get_task_stack,
         helpers.task_pt_regs,
         helpers.task_storage,
@@ -227,6 +230,7 @@ def probes() -> tuple[Probe, ...]:
         maps.batch,
         maps.ring_buffer,
         maps.mmapable_array,
+        maps.map_in_map,
         attach.perf_cycles,
         attach.perf_cpu_clock,
         attach.perf_link,

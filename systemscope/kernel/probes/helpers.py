@@ -16,6 +16,7 @@ from systemscope.kernel.probing import Finding, Prober, probe
 from systemscope.syscalls.bpf import LoadRequest
 
 _GET_STACK = 67
+_PROBE_READ_USER = 112
 _PROBE_READ_KERNEL = 113
 _GET_TASK_STACK = 141
 _TASK_STORAGE_GET = 156
@@ -82,6 +83,16 @@ def get_stack(p: Prober) -> Finding:
 def probe_read_kernel(p: Prober) -> Finding:
     """Refused as unknown under lockdown=confidentiality, too."""
     return known(p, tiny.program(tiny.TRACEPOINT), _PROBE_READ_KERNEL)
+
+
+@probe(
+    "reads of user memory (probe_read_user)",
+    since="5.5",
+    missing="the older probe_read is used, which lockdown=confidentiality refuses",
+)
+def probe_read_user(p: Prober) -> Finding:
+    """Not subject to lockdown, unlike reads of kernel memory."""
+    return known(p, tiny.program(tiny.TRACEPOINT), _PROBE_READ_USER)
 
 
 @probe(

@@ -10,7 +10,7 @@ from systemscope.kernel.probing import Finding, Prober, probe
 from systemscope.syscalls import bpf
 from systemscope.syscalls.proc import raise_memlock
 
-_HASH, _ARRAY, _RINGBUF, _TASK_STORAGE = 1, 2, 27, 29
+_HASH, _ARRAY, _ARRAY_OF_MAPS, _RINGBUF, _TASK_STORAGE = 1, 2, 12, 27, 29
 _NO_PREALLOC = 1 << 0
 _MMAPABLE = 1 << 10
 
@@ -67,6 +67,23 @@ def ring_buffer(p: Prober) -> Finding:
 def mmapable_array(p: Prober) -> Finding:
     """BPF_F_MMAPABLE on an array."""
     return p.create(lambda: bpf.map_create(_ARRAY, 4, 8, 1, _MMAPABLE))
+
+
+@probe(
+    "maps of maps",
+    since="4.12",
+    missing="the memory for unwind tables is taken whole as profiling starts",
+)
+def map_in_map(p: Prober) -> Finding:
+    """An array of arrays; the inner one is only a template."""
+    try:
+        template = bpf.map_create(_ARRAY, 4, 4, 1)
+    except KernelError as error:
+        return Finding.refused(error.errno or 0, "no array map")
+    with template:
+        return p.create(
+            lambda: bpf.map_create(_ARRAY_OF_MAPS, 4, 4, 1, inner_map_fd=template.number)
+        )
 
 
 def task_storage_map(p: Prober) -> Finding:

@@ -93,7 +93,7 @@ class FrameReader:
         self._book = book
         self._is_trampoline = is_trampoline
         self._cies: dict[int, Optional[Cie]] = {}
-        self._programs: dict[tuple[int, int, bytes, bool], Programs] = {}
+        self._programs: dict[tuple[int, int, bytes, bool, bool], Programs] = {}
 
     def read(self, slice: Optional[Callable[[], None]] = None) -> None:
         """Read every FDE. ``slice`` is called every few milliseconds. Raises nothing but what
@@ -211,10 +211,8 @@ class FrameReader:
         layout = _FORMATS.get(encoding & 0x0F)
         if layout is None or encoding & 0xF0 not in (0, _PCREL):
             return None
-        if return_address != self._book.registers.ra:
-            return None
-        signal = b"S" in augmentation
-        programs = self._shared(code_factor, data_factor, data[at:].rstrip(b"\0"), signal)
+        signal, usual = b"S" in augmentation, return_address == self._book.registers.ra
+        programs = self._shared(code_factor, data_factor, data[at:].rstrip(b"\0"), signal, usual)
         augmented = augmentation[:1] == b"z"
         return Cie(programs, Struct("<" + layout), bool(encoding & _PCREL), augmented, signal)
 
@@ -232,8 +230,10 @@ class FrameReader:
             return b""
         return self._data[body : min(stop, body + _MAX_CIE_BYTES)]
 
-    def _shared(self, code_factor: int, data_factor: int, code: bytes, signal: bool) -> Programs:
-        key = code_factor, data_factor, code, signal
+    def _shared(
+        self, code_factor: int, data_factor: int, code: bytes, signal: bool, usual: bool
+    ) -> Programs:
+        key = code_factor, data_factor, code, signal, usual
         found = self._programs.get(key)
         if found is None:
             if len(self._programs) >= _MAX_PROGRAMS:

@@ -54,9 +54,11 @@ class Programs:
         data_factor: int,
         initial: bytes,
         signal: bool,
+        usual: bool = True,
     ) -> None:
         """``initial`` are the CIE's instructions, the factors its alignment factors; ``signal``
-        says that a signal made such frames. Raises ElfError when they make no sense."""
+        says that a signal made such frames, ``usual`` that they return through the usual register
+        (aarch64's rawmemchr does not). Raises ElfError when they make no sense."""
         if not 0 < code_factor <= _MAX_FACTOR or not -_MAX_FACTOR <= data_factor <= _MAX_FACTOR:
             raise ElfError("an unlikely alignment factor")
         self._book = book
@@ -70,6 +72,9 @@ class Programs:
             if register >= 0:
                 self._slots[register] = slot
         self._initial: _State = [None] * 6
+        if not usual:
+            self._slots[registers.ra] = 0
+            self._initial[RA] = ELSEWHERE
         self._run(initial, self._initial)
         #: Instructions without trailing no-ops -> number of their rows, kept by the reader.
         self.known: dict[bytes, int] = {}

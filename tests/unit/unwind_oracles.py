@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
-from collections.abc import Iterator
-from typing import NamedTuple, Optional
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from systemscope.elf.unwind_table import CfaKind, Rule, SaveKind, UnwindTable
 
@@ -32,39 +33,47 @@ def readelf_rows(path: str, section: str = "", readelf: str = "readelf") -> Iter
         yield from parse_readelf(running.stdout, section)
 
 
-def parse_readelf(lines: Iterator[str], section: str) -> Iterator[Row]:
+def parse_readelf(lines: Iterable[str], section: str) -> Iterator[Row]:
     rows: list[list[str]] = []
     columns: list[str] = []
-    limits: Optional[tuple[int, int]] = None
+    head: list[str] = []
+    initial: dict[str, list[list[str]]] = {}  # tables of CIEs, for FDEs that add nothing
     wanted = not section
     for line in lines:
         if line.startswith("Contents of the "):
             wanted = not section or line.split()[3].endswith(section)
-        fields = line.split()
+        fields = re.sub(r"(r\d+) \(\w+\)", r"\1", line).split()
         if " FDE " in line or " CIE " in line:
-            yield from _rows_of(rows, columns, limits)
-            rows, limits = [], None
-            if " FDE " in line and wanted:
-                begin, _, end = fields[-1][3:].partition("..")
-                limits = int(begin, 16), int(end, 16)
+            yield from _rows_of(rows, columns, head, initial)
+            rows, head = [], fields if wanted else []
         elif fields[:1] == ["LOC"]:
             columns = fields
-        elif limits and len(fields) == len(columns) and len(fields[0]) == 16:
+        elif head and len(fields) == len(columns) and len(fields[0]) == 16:
             rows.append(fields)
-    yield from _rows_of(rows, columns, limits)
+    yield from _rows_of(rows, columns, head, initial)
 
 
 def _rows_of(
-    rows: list[list[str]], columns: list[str], limits: Optional[tuple[int, int]]
+    rows: list[list[str]],
+    columns: list[str],
+    head: list[str],
+    initial: dict[str, list[list[str]]],
 ) -> Iterator[Row]:
-    if limits is None:
+    if not head or head[3] == "CIE":
+        if head:
+            initial[head[0]] = [columns, *rows]
         return
+    begin, _, finish = head[-1][3:].partition("..")
+    low, high = int(begin, 16), int(finish, 16)
+    if not rows and head[4][4:] in initial:
+        columns, *rows = initial[head[4][4:]]
+        rows = [[begin, *row[1:]] for row in rows[-1:]]
     starts = [int(row[0], 16) for row in rows]
-    for row, start, end in zip(rows, starts, [*starts[1:], limits[1]]):
+    for row, start, end in zip(rows, starts, [*starts[1:], high]):
         named = dict(zip(columns, row))
         fp = named.get("rbp", named.get("x29", ""))
-        if start < end and limits[0] <= start < limits[1]:
-            yield Row(start, min(end, limits[1]), named["CFA"], fp, named.get("ra", ""))
+        if start < end and low <= start < high:
+            yield Row(start, min(end, high), named["CFA"], fp, named.get("ra", ""))
 
 
 def agrees(rule: Rule, row: Row) -> bool:
@@ -72,8 +81,12 @@ def agrees(rule: Rule, row: Row) -> bool:
     aarch64 = row.cfa.startswith(("sp", "x"))
     if rule.cfa == K.ENTRY:
         return row.ra == "u"
+    if rule.cfa == K.UNSUPPORTED:
+        return row.cfa == "exp"
     if rule.cfa == K.SIGNAL:
         return "exp" in (row.cfa, row.ra) or aarch64
+    if aarch64 and rule.ra == S.LOST and not row.ra:
+        return _cfa_agrees(rule, row.cfa)  # returns through another register: rawmemchr
     return (
         _cfa_agrees(rule, row.cfa)
         and _save_agrees(rule.fp, rule.fp_offset, row.fp)

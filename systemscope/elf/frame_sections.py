@@ -1,5 +1,8 @@
 """Where the call frame information of an image lies, and its bytes.
 
+What is cut short, damaged or longer than the limit gives the part that is there, or nothing; only a
+file that cannot be read raises ElfError.
+
 Sources: the LSB, "Exception Frames" and ".eh_frame_hdr"; the gABI, "Section Compression"; binutils'
 bfd/compress.c for the older .zdebug form.
 """
@@ -8,10 +11,10 @@ from __future__ import annotations
 
 import importlib
 import zlib
+from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple, Optional
 
-from systemscope.elf.errors import ElfError
 from systemscope.elf.header import Section, SectionFlag, SectionType, SegmentType
 from systemscope.elf.image import ElfImage
 from systemscope.elf.source import MAX_READ
@@ -38,7 +41,7 @@ class FrameSection(NamedTuple):
 
 def eh_frame(image: ElfImage) -> Optional[FrameSection]:
     """.eh_frame, by its section header or else through PT_GNU_EH_FRAME; None if there is none.
-    Raises ElfError when it is cut short."""
+    Raises ElfError."""
     section = image.section(".eh_frame")
     if section is not None and section.size and section.type != SectionType.NOBITS:
         data = _read(image, section.offset, section.size)
@@ -47,30 +50,44 @@ def eh_frame(image: ElfImage) -> Optional[FrameSection]:
 
 
 def debug_frame(image: ElfImage) -> Optional[FrameSection]:
-    """.debug_frame, decompressed; None if there is none or in a form this Python cannot read.
-    Raises ElfError when it is damaged."""
+    """.debug_frame, decompressed; None if there is none that can be read. Raises ElfError."""
+    section, name = _debug_section(image)
+    if section is None:
+        return None
+    data = _decompressed(section, name, _read(image, section.offset, section.size))
+    return FrameSection(".debug_frame", data, 0, None, True) if data else None
+
+
+def raw_sections(image: ElfImage) -> Iterator[FrameSection]:
+    """Both as they lie in the file, to tell images apart. Raises ElfError."""
+    found = eh_frame(image)
+    if found is not None:
+        yield found
+    section, name = _debug_section(image)
+    if section is not None:
+        data = _read(image, section.offset, section.size)
+        yield FrameSection(name, data, section.flags, None, True)
+
+
+def _debug_section(image: ElfImage) -> tuple[Optional[Section], str]:
     for name in (".debug_frame", ".zdebug_frame"):
         section = image.section(name)
-        if section is None or not section.size or section.type == SectionType.NOBITS:
-            continue
-        data = _decompressed(section, name, _read(image, section.offset, section.size))
-        if data:
-            return FrameSection(".debug_frame", data, 0, None, True)
-    return None
+        if section is not None and section.size and section.type != SectionType.NOBITS:
+            return section, name
+    return None, ""
 
 
 def _read(image: ElfImage, offset: int, size: int) -> bytes:
-    if size > MAX_FRAME_BYTES:
-        raise ElfError(f"call frame information of {size >> 20} MiB")
-    if size <= MAX_READ:
-        data = image.source.read(offset, size)
-    else:
-        steps = range(0, size, MAX_READ)
-        pieces = [image.source.read(offset + at, min(MAX_READ, size - at)) for at in steps]
-        data = b"".join(pieces)
-    if len(data) != size:
-        raise ElfError("truncated: the call frame information lies beyond the end")
-    return data
+    pieces = []
+    size = min(size, MAX_FRAME_BYTES)
+    while size > 0:
+        piece = image.source.read(offset, min(size, MAX_READ))
+        if not piece:
+            break
+        pieces.append(piece)
+        offset += len(piece)
+        size -= len(piece)
+    return b"".join(pieces)
 
 
 def _eh_frame_by_segment(image: ElfImage) -> Optional[FrameSection]:
@@ -100,19 +117,18 @@ def _eh_frame_by_segment(image: ElfImage) -> Optional[FrameSection]:
 def _decompressed(section: Section, name: str, data: bytes) -> bytes:
     if section.flags & SectionFlag.COMPRESSED:
         if len(data) < _CHDR.size:
-            raise ElfError("a compressed section without a header")
+            return b""
         kind, _, size, _ = _CHDR.unpack_from(data)
         body = memoryview(data)[_CHDR.size :]
     elif name.startswith(".z"):
         if len(data) < _ZDEBUG.size:
-            raise ElfError("a compressed section without a header")
+            return b""
         magic, size = _ZDEBUG.unpack_from(data)
         kind = _ZLIB if magic == b"ZLIB" else 0
         body = memoryview(data)[_ZDEBUG.size :]
     else:
         return data
-    if size > MAX_FRAME_BYTES:
-        raise ElfError(f"call frame information of {size >> 20} MiB")
+    size = min(size, MAX_FRAME_BYTES)
     if kind == _ZLIB:
         return _inflate(body, size)
     return _unzstd(body, size) if kind == _ZSTD else b""
@@ -121,8 +137,8 @@ def _decompressed(section: Section, name: str, data: bytes) -> bytes:
 def _inflate(body: memoryview, size: int) -> bytes:
     try:
         return zlib.decompressobj().decompress(body, size) if size else b""
-    except zlib.error as error:
-        raise ElfError(f"damaged compression: {error}") from error
+    except zlib.error:
+        return b""
 
 
 def _unzstd(body: memoryview, size: int) -> bytes:
@@ -132,6 +148,6 @@ def _unzstd(body: memoryview, size: int) -> bytes:
     except ImportError:
         return b""
     try:
-        return bytes(zstd.ZstdDecompressor().decompress(body, size))
-    except (zstd.ZstdError, EOFError) as error:
-        raise ElfError(f"damaged compression: {error}") from error
+        return bytes(zstd.ZstdDecompressor().decompress(body, size)) if size else b""
+    except (zstd.ZstdError, EOFError):
+        return b""

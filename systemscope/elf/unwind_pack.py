@@ -126,20 +126,17 @@ def pack_blocks(
     force = b"\0\0\0"  # the rule in force
     for passed, (block, length) in enumerate(Counter(blocks).items()):
         if len(index) < block:
-            entry = _entry(b"\0" + force, known, rows, count)
-            index.extend([entry] * (block - len(index)))
+            entry = _entry(b"\0" + force, known, rows, count, limit)
+            index.extend(array("I", [entry]) * (block - len(index)))
         content = words[here : here + 4 * length]
         here += 4 * length
         if content[0]:
             content = b"\0" + force + content
         force = content[-3:]
         entry = known.get(content, 0)
-        index.append(entry or _entry(content, known, rows, count))
-        if passed % _SLICE_EVERY == 0:
-            if 4 * count + len(rows) > limit:
-                raise ElfError("more unwind rows than there is room for")
-            if slice is not None:
-                slice()
+        index.append(entry or _entry(content, known, rows, count, limit))
+        if slice is not None and passed % _SLICE_EVERY == 0:
+            slice()
     return index, rows, sum(map(len, known)) // 4
 
 
@@ -157,7 +154,9 @@ def _split(keys: array[int]) -> tuple[bytes, array[int]]:
     return bytes(words), array("I", bytes(numbers))
 
 
-def _entry(content: bytes, known: dict[bytes, int], rows: bytearray, index_words: int) -> int:
+def _entry(
+    content: bytes, known: dict[bytes, int], rows: bytearray, index_words: int, limit: int
+) -> int:
     """The index word of a block with these rows, which are appended unless known."""
     found = known.get(content)
     if found is None:
@@ -167,6 +166,8 @@ def _entry(content: bytes, known: dict[bytes, int], rows: bytearray, index_words
         if length > room > 0:
             rows += bytes(4 * room)
             at += room
+        if 4 * (at + length) > limit:
+            raise ElfError("more unwind rows than there is room for")
         rows += content
         found = known[content] = at << 8 | length - 1
     return found

@@ -43,6 +43,8 @@ ENTRY_BYTES = 64
 MAX_TABLE_BYTES = 4 << 24
 _ADDRESS_LIMIT = 1 << 48
 _MAX_TRAMPOLINE = 64
+#: Trampolines are looked for in images up to this size (a vdso has 8 KiB).
+TRAMPOLINE_IMAGE_BYTES = 64 << 10
 #: mov x8, #139 (__NR_rt_sigreturn); svc #0: how libgcc knows aarch64's trampoline too.
 _AARCH64_SIGRETURN = bytes.fromhex("681180d2010000d4")
 
@@ -89,8 +91,8 @@ def build_unwind_table(
     has no call frame information that can be used.
 
     .debug_frame serves code that .eh_frame does not cover. ``slice`` is called every few
-    milliseconds of work. Damaged parts make for fewer rows; ElfError is raised when a section
-    cannot be read at all, or when the table would be longer than ``limit_bytes``.
+    milliseconds of work. Damaged parts make for fewer rows; ElfError is raised when the file
+    cannot be read, or when the table would be longer than ``limit_bytes``.
     """
     limit = min(limit_bytes, MAX_TABLE_BYTES)
     book = RuleBook(image.header.machine)
@@ -154,8 +156,9 @@ def _executable(image: ElfImage) -> list[tuple[int, int]]:
 
 
 def _trampoline_test(image: ElfImage) -> Optional[Callable[[int, int], bool]]:
-    """A test for the trampoline of an aarch64 kernel's vdso, None for other machines."""
-    if image.header.machine is not Machine.AARCH64:
+    """A test for the trampoline of an aarch64 kernel's vdso, None for what cannot be one."""
+    is_small = image.source.size <= TRAMPOLINE_IMAGE_BYTES
+    if image.header.machine is not Machine.AARCH64 or not is_small:
         return None
 
     def is_trampoline(start: int, end: int) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from struct import Struct, error
 from typing import Callable, NamedTuple, Optional
 
-from systemscope.elf.cfi_program import Programs
+from systemscope.elf.cfi_program import MAX_PROGRAM_BYTES, Programs
 from systemscope.elf.errors import ElfError
 from systemscope.elf.frame_sections import FrameSection
 from systemscope.elf.leb128 import read_sleb128, read_uleb128
@@ -22,6 +22,7 @@ MAX_PROGRAM_ROWS = 8 << 20
 _MAX_AUGMENTATION = 32
 MAX_FUNCTION_BYTES = 0xFFFFFFFF
 _MAX_CIES = 1 << 16
+_MAX_OTHERS = 1 << 18  # CIEs that are passed by, and terminators
 _MAX_CIE_BYTES = 4096
 _MAX_PROGRAMS = 4096
 
@@ -132,24 +133,27 @@ class FrameReader:
     def _entries(self) -> Iterator[tuple[int, int, Optional[Cie]]]:
         """(where the body begins, where it ends, its CIE) of every FDE."""
         data, is_debug, cies, head = self._data, self._section.is_debug, self._cies, _HEAD
-        end, left = len(data), self._most()
+        end, left, others = len(data), self._most(), _MAX_OTHERS
         cie_mark = _DEBUG_CIE if is_debug else 0
         at = 0
-        while at + 8 <= end and left > 0:
+        while at + 8 <= end and left > 0 and others > 0:
             length, pointer = head.unpack_from(data, at)
             body, stop = at + 8, at + 4 + length
             cie_at = pointer if is_debug else at + 4 - pointer
             if length >= _RESERVED or length < 4:
                 if not length and self._section.descriptions is None:
+                    others -= 1
                     at += 4  # a terminator; linkers leave some between the parts of a section
                     continue
                 body, stop, cie_at, pointer = self._extended(at)
             at = stop
             if stop > end or not body:
                 break
-            if pointer != cie_mark:
-                left -= 1
-                yield body, stop, cies[cie_at] if cie_at in cies else self._cie(cie_at)
+            if pointer == cie_mark:
+                others -= 1
+                continue
+            left -= 1
+            yield body, stop, cies[cie_at] if cie_at in cies else self._cie(cie_at)
 
     def _most(self) -> int:
         counted = self._section.descriptions
@@ -177,7 +181,8 @@ class FrameReader:
             number = functions.number(cie.programs.rows(code))
         except ElfError:
             number = 0
-        cie.programs.known[code] = number
+        if len(code) <= MAX_PROGRAM_BYTES:
+            cie.programs.known[code] = number
         return number
 
     def _trampoline(self) -> int:

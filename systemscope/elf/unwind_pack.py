@@ -16,7 +16,8 @@ from systemscope.elf.cfi_program import ROW_SHIFT, RULE_MASK
 from systemscope.elf.errors import ElfError
 
 PAGE_WORDS = 1024
-_MAX_PARTS = 64
+_MAX_CUTS = 16  # of one function
+_MAX_PARTS = 1 << 15  # of all together
 BLOCK_BITS = 8
 
 #: How often (in functions, blocks) the caller's slice function is called.
@@ -83,21 +84,22 @@ def cut(rows: Sequence[int], begin: int, end: int) -> Sequence[int]:
 
 def uncovered(functions: Functions, covered: list[int]) -> list[int]:
     """What of ``functions.found`` lies outside the functions of ``covered``; both are sorted.
-    A function that is covered in very many places loses the part behind the last of them."""
+    Functions cut into very many parts, which no compiler's are, lose some of them."""
     ranges = [(packed >> 56, (packed >> 56) + (packed >> 24 & 0xFFFFFFFF)) for packed in covered]
     ranges.append((1 << 64, 1 << 64))
     added = []
-    first = 0
+    first, parts = 0, _MAX_PARTS
     for packed in functions.found:
         here = start = packed >> 56
         end = start + (packed >> 24 & 0xFFFFFFFF)
         while ranges[first][1] <= start:
             first += 1
-        for begin, stop in ranges[first : first + _MAX_PARTS]:
+        for begin, stop in ranges[first : first + _MAX_CUTS]:
             gap_end = min(begin, end)
             if here == start and gap_end == end:
                 added.append(packed)
-            elif here < gap_end:
+            elif here < gap_end and parts:
+                parts -= 1
                 rows = cut(functions.rows[packed & RULE_MASK], here - start, gap_end - start)
                 number = functions.number(rows)
                 added += [here << 56 | gap_end - here << 24 | number] if number else []

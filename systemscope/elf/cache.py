@@ -14,6 +14,7 @@ import secrets
 import stat
 import time
 import weakref
+from contextlib import suppress
 from hashlib import blake2b
 from struct import Struct
 from typing import Optional
@@ -154,7 +155,8 @@ class TableCache:
         data = bytes(memoryview(content)[_HEADER.size :])
         if magic != _MAGIC or length != len(data) or checksum != _checksum(key, data):
             return None
-        os.utime(descriptor)  # its last use, for _trim: many file systems keep no access times
+        with suppress(OSError):  # a read-only file system
+            os.utime(descriptor)  # its last use, for _trim: many keep no access times
         return data
 
     def _trim(self, directory: int, wanted: int) -> None:
@@ -202,7 +204,5 @@ def _write(descriptor: int, data: bytes) -> None:
 
 
 def _remove(name: str, directory: int) -> None:
-    try:
+    with suppress(OSError):  # gone already, or not ours to remove
         os.unlink(name, dir_fd=directory)
-    except OSError:
-        return  # gone already, or not ours to remove: the limit holds as far as it can

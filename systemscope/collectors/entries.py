@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from systemscope.collectors.lives import Life, Lives
 from systemscope.collectors.readout import CountRow, StackReader
 from systemscope.collectors.seed import ThreadSnapshot
-from systemscope.model import Entry, Gap, Losses, Stack, State
-from systemscope.programs.records import CLASS_SHIFT, CountFlag
+from systemscope.model import Entry, Gap, Losses, Stack, StackEnd, State
+from systemscope.programs.records import CLASS_SHIFT, CountFlag, StackFlag
 
 
 class StackList:
@@ -27,11 +27,15 @@ class StackList:
         index = self._pairs.get((kernel, user))
         if index is None:
             reader = self._reader
+            flags = reader.flags(user)
+            end = StackEnd(flags & StackFlag.END)
             stack = Stack(
                 reader.addresses(kernel),
                 reader.addresses(user),
-                kernel_truncated=reader.truncated(kernel),
-                user_truncated=reader.truncated(user),
+                kernel_truncated=bool(reader.flags(kernel) & StackFlag.TRUNCATED),
+                user_truncated=bool(flags & StackFlag.TRUNCATED) or end is StackEnd.DEPTH,
+                user_end=end,
+                user_by_pointer=bool(flags & StackFlag.BY_POINTER),
             )
             index = self._pairs[kernel, user] = self._add(stack)
             self._losses.stacks_truncated += stack.kernel_truncated or stack.user_truncated

@@ -9,6 +9,7 @@ from typing import Optional
 
 from systemscope.bpfasm.types import ProgramSpec
 from systemscope.collectors.request import MAX_STACK_DEPTH, Request
+from systemscope.collectors.unwind_plan import choose_unwinding
 from systemscope.errors import Unsupported
 from systemscope.kernel.btf import KernelBtf
 from systemscope.kernel.capabilities import Capabilities
@@ -143,6 +144,7 @@ def make_plan(capabilities: Capabilities, request: Request) -> Plan:
         max_stack=min(request.max_stack, _max_stack(), MAX_STACK_DEPTH),
         min_block_ns=min(request.min_block_ns, LONGEST_MIN_BLOCK_NS),
         cpu_ranges=_ranges(request.cpus or ()),
+        unwind=choose_unwinding(capabilities, request, layout, hashed, notes),
         pid_max=capabilities.pid_max + 1,
         threads=HASH_THREADS if request.system_wide else TARGET_THREADS,
         ring=_ring(capabilities, request),
@@ -152,6 +154,7 @@ def make_plan(capabilities: Capabilities, request: Request) -> Plan:
     iterates = capabilities.task_iterator and layout is not None and hashed
     waits = iterates and capabilities.sleepable_iterator and capabilities.get_task_stack
     waits = waits and capabilities.task_pt_regs and capabilities.copy_from_user_task
+    waits = waits and capabilities.bpf_loop
     if not waits and request.offcpu:
         notes.append(
             "threads that sleep through the whole window show their kernel stack only "
@@ -262,6 +265,10 @@ def _layout(capabilities: Capabilities) -> Optional[KernelLayout]:
             regs_ip=offset("pt_regs", "pc" if arm else "ip"),
             regs_sp=offset("pt_regs", "sp"),
             regs_fp=offset("pt_regs", "regs[29]" if arm else "bp"),
+            regs_extra=offset("pt_regs", "regs[30]" if arm else "bx"),
+            regs_mode=offset("pt_regs", "pstate" if arm else "cs"),
+            regs_size=btf.size("pt_regs") or -1,
+            task_stack=offset("task_struct", "stack"),
         )
 
 

@@ -14,6 +14,7 @@ from systemscope.programs.records import (
     STATES,
     CountKey,
     CountValue,
+    StackFlag,
     StackRecord,
     ThreadFlag,
     ThreadRecord,
@@ -122,15 +123,15 @@ class StackReader:
 
     def __init__(self, kind: StackTable) -> None:
         self._kind = kind
-        self._stacks: dict[int, tuple[tuple[int, ...], bool]] = {}
+        self._stacks: dict[int, tuple[tuple[int, ...], int]] = {}
 
     def addresses(self, stack: int) -> tuple[int, ...]:
         """Leaf first; empty for id 0 and stacks that are gone."""
-        return self._stacks.get(stack, ((), False))[0]
+        return self._stacks.get(stack, ((), 0))[0]
 
-    def truncated(self, stack: int) -> bool:
-        """True when the walk stopped at the depth limit."""
-        return self._stacks.get(stack, ((), False))[1]
+    def flags(self, stack: int) -> int:
+        """How its walk ended, as ``programs.records.StackFlag``."""
+        return self._stacks.get(stack, ((), 0))[1]
 
     def read(self, table: Map, wanted: set[int]) -> None:
         """Take in the stacks of ``table``; only ``wanted`` ids where they must be asked for."""
@@ -144,9 +145,9 @@ class StackReader:
         size = StackRecord.size
         for number, (stack,) in enumerate(_U64.iter_unpack(keys)):
             at = number * size
-            depth, truncated = struct.unpack_from("<II", values, at)
+            depth, flags = struct.unpack_from("<II", values, at)
             ips = struct.unpack_from(f"<{min(depth, STACK_SLOTS)}Q", values, at + 8)
-            self._stacks[stack] = (_without_end_marks(ips), bool(truncated))
+            self._stacks[stack] = (_without_end_marks(ips), flags)
 
     def _read_ids(self, table: Map, wanted: set[int]) -> None:
         slots = table.spec.value_size // 8
@@ -156,7 +157,8 @@ class StackReader:
                 continue
             ips = struct.unpack(f"<{slots}Q", value)
             depth = ips.index(0) if 0 in ips else slots
-            self._stacks[stack] = (ips[:depth], depth == slots)
+            cut = StackFlag.TRUNCATED if depth == slots else 0
+            self._stacks[stack] = (ips[:depth], int(cut))
 
 
 def _without_end_marks(ips: tuple[int, ...]) -> tuple[int, ...]:

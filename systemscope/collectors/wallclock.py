@@ -11,6 +11,7 @@ from typing import Callable, Optional
 
 from systemscope.collectors.assemble import Remains, assemble
 from systemscope.collectors.delays import Delays
+from systemscope.collectors.latecomers import LateTargets
 from systemscope.collectors.openwaits import open_waits
 from systemscope.collectors.overhead import RunTimeSampler
 from systemscope.collectors.plan import Plan, make_plan
@@ -20,9 +21,9 @@ from systemscope.collectors.seed import ThreadSnapshot, seed
 from systemscope.collectors.session import Session
 from systemscope.collectors.tables import Tables
 from systemscope.collectors.timeline import TimelineRecorder
-from systemscope.errors import TargetError
+from systemscope.collectors.unwinding import Unwinding
 from systemscope.kernel.capabilities import Capabilities, probe
-from systemscope.model import BLOCKED_STATES, Capture, Mapping
+from systemscope.model import BLOCKED_STATES, Capture, Mapping, State
 from systemscope.processes import proc
 from systemscope.processes.command import HeldCommand
 from systemscope.processes.files import FileStore
@@ -31,7 +32,10 @@ from systemscope.processes.table import ProcessTable
 from systemscope.processes.targets import Targets, TargetWatch, resolve
 
 POLL_SECONDS = 0.1
-LOOK_AGAIN_NS = 500_000_000  # how often names and cgroups are matched again
+EAGER_SECONDS = 0.02  # between polls while unwind tables are being built or a command starts
+EAGER_NS = 500_000_000
+#: How long the window may be held up for unwind tables: of targets, and of the whole system.
+TARGETS_TABLES_SECONDS, SYSTEM_TABLES_SECONDS = 1.5, 0.3
 PROGRESS_SECONDS = 0.5
 ITERATOR_NS, PROC_STACK_NS = 30_000, 250_000  # to learn where one sleeping thread sleeps
 #: Snapshots of processes taken per poll, so that a thousand processes never stall the drain.
@@ -86,11 +90,10 @@ class Window:
         self.missed = 0
         self.ended_by = "duration"
         self._unseen: list[int] = []
-        self._known: set[int] = set()
-        self._looked = 0
         self._lead = 0
         self._polled = 0
         self.recorder: Optional[TimelineRecorder] = None
+        self.unwinding: Optional[Unwinding] = None
 
     # -- before
 
@@ -98,14 +101,22 @@ class Window:
         """Load, mark the targets, attach; nothing counts yet."""
         request = self.request
         self.targets = self._resolve()
-        self._known.update(self.targets.tids)
+        self.late = LateTargets(request, self.targets.tids)
         self.cpu_before = _cpu_seconds()
         self.delays = self._stack.enter_context(Delays(request.delays))
         self.session = self._stack.enter_context(Session(self.plan, self.capabilities.batch))
         self.session.load()
         self.table = ProcessTable(None if request.system_wide else self.targets.tgids)
+        self._start_unwinding()
         self.sideband = self._stack.enter_context(
-            SideBand(self.table, self.capabilities.online_cpus, on_mapping=self._pin)
+            SideBand(
+                self.table,
+                self.capabilities.online_cpus,
+                on_process=self._begun,
+                on_exec=self._executed,
+                on_mapping=self._mapped,
+                on_exit=self._ended,
+            )
         )
         if self.files is not None:
             self.files.consult(self.table.shares_our_files)
@@ -129,6 +140,23 @@ class Window:
             cpus = self.capabilities.online_cpus if request.cpus is None else request.cpus
             hardware = self.plan.config.nmi_sampler
             self.session.attach_sampler(cpus, request.frequency, hardware)
+
+    def _start_unwinding(self) -> None:
+        if self.plan.config.unwind is None:
+            return
+        files = self.files
+        if files is None:
+            files = self._stack.enter_context(FileStore(self.table.shares_our_files))
+        request = self.request
+        self.unwinding = self._stack.enter_context(
+            Unwinding(
+                self.session,
+                files,
+                self.table.mappings,
+                request.unwind_bytes,
+                request.cache_directory,
+            )
+        )
 
     def _resolve(self) -> Targets:
         request = self.request
@@ -162,6 +190,7 @@ class Window:
             }
         )
         self._lead = self._closing_time()
+        self._unseen = self._prepare_tables()
         self.delays.begin(self.seeds)
         self.wall_start, self.start = time.time(), time.monotonic_ns()
         if self.recorder is not None:
@@ -170,7 +199,6 @@ class Window:
         if self.command is not None:
             self.command.release()
         session.load_late()
-        self._unseen = sorted({snapshot.tgid for snapshot in self.seeds.values()})
         cost = self._stack.enter_context(RunTimeSampler(session, self.capabilities.bpf_stats))
         self.cost = cost
         shown = self.start
@@ -178,7 +206,7 @@ class Window:
             now = time.monotonic_ns()
             if self.recorder is not None:
                 self.recorder.poll()
-            if now - self._polled >= POLL_SECONDS * 1e9 / 2:
+            if now - self._polled >= self._pause() * 1e9 / 2:
                 self._polled = now
                 self._keep_up()
             cost.tick(now - self.start)
@@ -187,6 +215,20 @@ class Window:
                 progress(self._progress(now))
             self._sleep()
         cost.stop()
+
+    def _prepare_tables(self) -> list[int]:
+        """Look at processes, those that run first, while their unwind tables are made ready; the
+        ones for which there was no time."""
+        running = [s.tgid for s in self.seeds.values() if s.state is State.RUNNABLE]
+        order = list(dict.fromkeys([*running, *sorted(s.tgid for s in self.seeds.values())]))
+        if self.unwinding is None:
+            return order[::-1]
+        seconds = SYSTEM_TABLES_SECONDS if self.request.system_wide else TARGETS_TABLES_SECONDS
+        begin = time.monotonic()
+        while order and time.monotonic() - begin < seconds / 2:
+            self._see(order.pop(0))
+        self.unwinding.prepare(max(0.0, begin + seconds - time.monotonic()))
+        return order[::-1]
 
     def _closing_time(self) -> int:
         """How long before the window's end the open waits must be looked at, in ns."""
@@ -209,8 +251,18 @@ class Window:
             return False
         return True
 
+    def _pause(self) -> float:
+        """Seconds between two looks at what goes on."""
+        if self.unwinding is not None:
+            starting = self.command is not None and time.monotonic_ns() - self.start < EAGER_NS
+            if starting or not self.unwinding.idle:
+                return EAGER_SECONDS
+        return POLL_SECONDS
+
     def _sleep(self) -> None:
-        pause = POLL_SECONDS if self.recorder is None else self.recorder.pause()
+        pause = self._pause()
+        if self.recorder is not None:
+            pause = min(pause, self.recorder.pause())
         if self.request.duration_ns is not None:
             left = self.request.duration_ns - self._lead - (time.monotonic_ns() - self.start)
             pause = min(pause, max(left, 0) / 1e9)
@@ -224,36 +276,43 @@ class Window:
         self.ended += thread_rows(values)
         self.delays.poll(self.ended)
         self._find_late_targets()
+        if self.unwinding is not None:
+            for tgid in self.unwinding.wanted():
+                self._see(tgid)
+            self.unwinding.poll()
         for _ in range(min(SNAPSHOTS_A_POLL, len(self._unseen))):
             self._see(self._unseen.pop())
 
     def _find_late_targets(self) -> None:
-        """What began to match a name or joined the cgroup since the last look."""
-        now, request = time.monotonic_ns(), self.request
-        if not (request.comm or request.cgroup) or now - self._looked < LOOK_AGAIN_NS:
-            return
-        self._looked = now
-        try:
-            found = resolve(comm=request.comm, cgroup=request.cgroup)
-        except TargetError:
-            return  # nothing matches for now
-        fresh = [tid for tid in found.tids if tid not in self._known]
-        self._known.update(fresh)
-        if fresh:
-            self.missed += self.session.track(fresh, now)
-            self.delays.begin(fresh)
-            for tgid in found.tgids:
-                self.watch.add(tgid)
-                self._see(tgid)
+        found = self.late.look(time.monotonic_ns())
+        if found.tids:
+            self.missed += self.session.track(found.tids, time.monotonic_ns())
+            self.delays.begin(found.tids)
+        for tgid in found.tgids:
+            self.watch.add(tgid)
+            self._see(tgid)
 
     def _see(self, tgid: int) -> None:
         if tgid in self.table or tgid == os.getpid():
             return
-        self.table.see(tgid, time.monotonic_ns())  # its mappings come to _pin
+        self.table.see(tgid, time.monotonic_ns())  # its mappings come to _mapped
 
-    def _pin(self, tgid: int, mapping: Mapping) -> None:
+    def _mapped(self, tgid: int, mapping: Mapping) -> None:
         if self.files is not None:
             self.files.pin(tgid, mapping)
+        self._begun(tgid)
+
+    def _begun(self, tgid: int) -> None:
+        if self.unwinding is not None:
+            self.unwinding.changed(tgid)
+
+    def _executed(self, tgid: int) -> None:
+        if self.unwinding is not None:
+            self.unwinding.executed(tgid)
+
+    def _ended(self, tgid: int) -> None:
+        if self.unwinding is not None:
+            self.unwinding.ended(tgid)
 
     def _progress(self, now: int) -> Progress:
         threads = len(self.seeds) + len(self.ended)
@@ -288,6 +347,9 @@ class Window:
             notes=list(self.plan.notes),
         )
         assemble(capture, self._remains())
+        if self.unwinding is not None:
+            capture.unwinding = self.unwinding.finish()
+            capture.overhead.bpf_memory_bytes += self.unwinding.memory_bytes()
         self.delays.attach(capture, self.ended)
         if self.recorder is not None and self.recorder.note:
             capture.notes.append(self.recorder.note)

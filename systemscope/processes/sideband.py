@@ -84,7 +84,8 @@ class SideBand:
     :meth:`descriptors` is readable (a ring is half full), and with ``flush`` at the end. In the
     order of the records, after the table has taken one in: ``on_process(tgid)`` for a process not
     known before, ``on_exec(tgid)`` for a new program, ``on_mapping(tgid, mapping)`` for each
-    mapping, also of a process just read from /proc, which is the moment to pin its file.
+    mapping, also of a process just read from /proc, which is the moment to pin its file, and
+    ``on_exit(tgid)`` for a process whose first thread has ended.
 
     Owns its events and rings: close it, or use it as a context manager. Raises KernelError when
     no CPU's event can be opened.
@@ -98,6 +99,7 @@ class SideBand:
         on_process: Optional[ProcessCallback] = None,
         on_exec: Optional[ProcessCallback] = None,
         on_mapping: Optional[MappingCallback] = None,
+        on_exit: Optional[ProcessCallback] = None,
     ) -> None:
         self.table = table
         self.lost = 0  # records the kernel had no room for, as of the last poll
@@ -105,6 +107,7 @@ class SideBand:
         self._on_process = on_process
         self._on_exec = on_exec
         self._on_mapping = on_mapping
+        self._on_exit = on_exit
         self._pending: list[_Record] = []
         self._lost_seen = 0
         self._next_recovery = 0
@@ -220,6 +223,8 @@ class SideBand:
                 self._on_process(event.child)
         elif event.tid == event.tgid:
             table.exit(event.tgid, event.time)
+            if self._on_exit is not None:
+                self._on_exit(event.tgid)
 
     def _tell_snapshot(self, tgid: int) -> None:
         if self._on_mapping is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Optional
 
 
 class Hook(Enum):
@@ -45,6 +46,36 @@ class Ring(Enum):
     NONE = "no timeline"
 
 
+class Loop(Enum):
+    """How the unwinder goes from frame to frame."""
+
+    CALLBACK = "bpf_loop"  # 5.17: the verifier sees one step
+    BOUNDED = "bounded loop"  # 5.3: it follows every step
+    TAIL_CALLS = "tail calls"  # a few steps a program
+
+
+class Registers(Enum):
+    """Where the user's registers of the current thread are found."""
+
+    HELPER = "bpf_task_pt_regs"  # 5.15
+    TASK_STACK = "top of the thread's kernel stack"  # by task_struct.stack
+
+
+@dataclass(frozen=True)
+class UnwindConfig:
+    """How user stacks are unwound by tables. ``chunks`` of the pool of tables, of CHUNK_PAGES
+    pages each, are mapped in as they are needed; 0: the pool is one array of ``pages`` pages."""
+
+    loop: Loop = Loop.CALLBACK
+    registers: Registers = Registers.HELPER
+    thread_size: int = 16384  # bytes of a kernel stack, for Registers.TASK_STACK
+    arch: str = "x86_64"
+    read_user: bool = True  # bpf_probe_read_user is there (5.5)
+    chunks: int = 64
+    pages: int = 0
+    spaces: int = 8192
+
+
 @dataclass(frozen=True)
 class KernelLayout:
     """Byte offsets in this kernel's structs, from BTF; -1 where unknown."""
@@ -67,6 +98,10 @@ class KernelLayout:
     regs_ip: int = -1
     regs_sp: int = -1
     regs_fp: int = -1
+    regs_extra: int = -1  # x86: rbx; aarch64: the link register
+    regs_size: int = -1  # of struct pt_regs
+    regs_mode: int = -1  # x86: cs; aarch64: pstate
+    task_stack: int = -1
 
     @property
     def tells_waiting(self) -> bool:
@@ -140,6 +175,7 @@ class ProgramConfig:
     counts: int = 16384  # in each of two tables
     exits: int = 4096
     hash_seed: int = 0x9E3779B97F4A7C15
+    unwind: Optional[UnwindConfig] = None  # None: user stacks are walked by frame pointers
     ring: Ring = Ring.NONE
     ring_bytes: int = 1 << 24  # of the BPF ring buffer
     cpus: int = 1  # possible ones: slots of the table of perf rings

@@ -18,9 +18,9 @@ from systemscope.programs.maps import ProfilerMaps
 from systemscope.programs.records import (
     STACK_SLOTS,
     CommWords,
-    StackRecord,
     TaskSnapshot,
     ThreadFlag,
+    WalkScratch,
 )
 from systemscope.programs.stacks import StackWalker
 
@@ -135,9 +135,22 @@ def _walk_user(g: Ground, walker: StackWalker, task: Value, snapshot: Pointer) -
     The steps run in a bpf_loop callback (5.17; bpf_copy_from_user_task is younger): the verifier
     sees one step instead of 126.
     """
-    b, layout = g.b, g.config.layout
+    b = g.b
     regs = b.call(Helper.task_pt_regs, task)
-    scratch = b.lookup_index(g.maps.iterator_stack, 0, StackRecord)
+    result = b.let(0)
+    if g.config.unwind is None:
+        _walk_pointers(g, walker, task, regs, result)
+    else:
+        known = walker.user_of(task, regs, snapshot.tgid, result)
+        with b.if_(known == 0):
+            _walk_pointers(g, walker, task, regs, result)
+    snapshot.user = result
+    _user_step(g)
+
+
+def _walk_pointers(g: Ground, walker: StackWalker, task: Value, regs: Value, result: Value) -> None:
+    b, layout = g.b, g.config.layout
+    scratch = b.lookup_index(g.maps.iterator_stack, 0, WalkScratch)
     with b.if_(All(b.not_null(regs), b.not_null(scratch))):
         for slot in range(STACK_SLOTS):
             scratch.ips[slot] = 0
@@ -147,10 +160,7 @@ def _walk_user(g: Ground, walker: StackWalker, task: Value, snapshot: Pointer) -
         walk.scratch = b.address(scratch)
         walk.frame = b.load(regs, layout.regs_fp, 8)
         b.bpf_loop(g.config.max_stack - 1, "user_step", b.address(walk))
-        result = b.let(0)
         walker.intern(scratch, walk.depth + 1, result)
-        snapshot.user = result
-    _user_step(g)
 
 
 def _user_step(g: Ground) -> None:
@@ -167,7 +177,7 @@ def _user_step(g: Ground) -> None:
         )
         with b.if_(Any_(failed != 0, pair.ip == 0)):
             b.exit(1)
-        scratch = b.cast(b.let(walk.scratch), StackRecord)
+        scratch = b.cast(b.let(walk.scratch), WalkScratch)
         scratch.ips[index + 1] = pair.ip
         walk.depth = index + 1
         with b.if_(pair.next <= frame):

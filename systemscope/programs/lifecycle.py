@@ -14,6 +14,7 @@ from systemscope.programs.maps import ProfilerMaps
 from systemscope.programs.records import CommWords, Control, ThreadFlag, ThreadRecord
 from systemscope.programs.threads import since_of
 from systemscope.programs.timeline import emit
+from systemscope.programs.unwinder import forget_space, inherit_space
 
 
 def sched_process_fork(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
@@ -40,6 +41,9 @@ def sched_process_fork(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec
         with b.if_(now - control.start >= control.span):
             b.set(born, 0)
         _begin(g, tid, tgid, flags, born)
+        if config.unwind is not None and config.hook is not Hook.TRACEPOINT:
+            with b.if_(tid == tgid):
+                inherit_space(g, tid)
     b.exit(0)
     return b.build("sched_process_fork", attach_type(config.hook))
 
@@ -109,6 +113,8 @@ def sched_process_exec(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec
     """
     g = Ground("sched_exec", program_type(config.hook), config, maps)
     b = g.b
+    if config.unwind is not None:
+        forget_space(g)
     now, start = g.now_in_window()
     current = b.call(Helper.get_current_pid_tgid)
     tid = b.let(current & 0xFFFFFFFF)

@@ -5,19 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from systemscope.bpfasm.types import MapSpec, MapType
-from systemscope.programs.config import ProgramConfig, Ring, StackTable, Storage
+from systemscope.programs.config import ProgramConfig, Ring, StackTable, Storage, UnwindConfig
 from systemscope.programs.records import (
+    CHUNK_PAGES,
     Control,
     CountKey,
     CountValue,
     ExitKey,
     Interrupts,
     Pending,
+    PoolWords,
     StackKey,
     StackRecord,
     Stats,
     ThreadRecord,
+    UnwindSpace,
+    WalkScratch,
+    WantedCount,
 )
+
+WANTED_ENTRIES = 4096
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,9 @@ class ProfilerMaps:
     iterator_stack: MapSpec
     timeline: MapSpec
     interrupts: MapSpec
+    unwind_pool: MapSpec
+    unwind_spaces: MapSpec
+    unwind_wanted: MapSpec
 
 
 def profiler_maps(config: ProgramConfig) -> ProfilerMaps:
@@ -66,12 +76,28 @@ def profiler_maps(config: ProgramConfig) -> ProfilerMaps:
         exits=MapSpec("exits", MapType.HASH, ExitKey.size, ThreadRecord.size, config.exits),
         pending=per_cpu("pending", Pending.size),
         stats=per_cpu("stats", Stats.size),
-        sampler_stack=per_cpu("sampler_stack", StackRecord.size),
-        walker_stack=per_cpu("walker_stack", StackRecord.size),
-        iterator_stack=per_cpu("iterator_stack", StackRecord.size),
+        sampler_stack=per_cpu("sampler_stack", WalkScratch.size),
+        walker_stack=per_cpu("walker_stack", WalkScratch.size),
+        iterator_stack=per_cpu("iterator_stack", WalkScratch.size),
         timeline=_timeline(config),
         interrupts=per_cpu("interrupts", Interrupts.size),
+        unwind_pool=_pool(config.unwind or UnwindConfig()),
+        unwind_spaces=MapSpec(
+            "unwind_spaces",
+            MapType.HASH,
+            4,
+            UnwindSpace.size,
+            (config.unwind or UnwindConfig()).spaces,
+        ),
+        unwind_wanted=MapSpec("unwind_wanted", MapType.HASH, 4, WantedCount.size, WANTED_ENTRIES),
     )
+
+
+def _pool(unwind: UnwindConfig) -> MapSpec:
+    if not unwind.chunks:
+        return MapSpec("unwind_pool", MapType.ARRAY, 4, PoolWords.size, unwind.pages)
+    chunk = MapSpec("unwind_chunk", MapType.ARRAY, 4, PoolWords.size, CHUNK_PAGES)
+    return MapSpec("unwind_pool", MapType.ARRAY_OF_MAPS, 4, 4, unwind.chunks, inner=chunk)
 
 
 def _timeline(config: ProgramConfig) -> MapSpec:

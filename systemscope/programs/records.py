@@ -14,6 +14,12 @@ from systemscope.model.states import State
 STATES = 16
 ELSEWHERE = 15  # slot of the time spent on, or waited until, CPUs not asked for
 SHORT_CLASSES = (State.RUNNABLE, State.SLEEPING, State.DISK, State.IDLE)  # of short waits
+CHUNK_PAGES = 512  # pages of the unwind pool that come and go together
+PAGE_WORDS = 1024
+RULE_CACHE_BITS = 9
+WINDOW_QUADS = 32
+MAPPINGS_A_PAGE = 128
+MAX_UNWIND_MAPPINGS = 8 * MAPPINGS_A_PAGE  # of one process
 STACK_SLOTS = 128  # power of two at least the 127 frames the kernel walks
 
 
@@ -126,12 +132,102 @@ class CountValue(Record):
     count: u64
 
 
+class StackFlag(IntFlag):
+    """Bits of ``StackRecord.flags`` above the ``model.StackEnd`` in its low byte."""
+
+    END = 0xFF
+    BY_POINTER = 1 << 8  # code without a table was left by its frame pointer
+    TRUNCATED = 1 << 9  # the kernel's own walk stopped at the depth limit
+
+
 class StackRecord(Record):
     """Return addresses leaf first."""
 
     depth: u32
-    truncated: u32
+    flags: u32
     ips: Array = Array(u64, 128)
+
+
+class WalkScratch(Record):
+    """Where one program walks: a StackRecord, then what the steps of the unwinder share.
+
+    ``lookup`` lies in the instruction that the frame stands at. ``fp_at``, ``extra_at``: where the
+    frame's registers were saved, read only when a rule asks for them; 0 while ``fp``, ``extra``
+    hold them. ``start`` to ``rules`` is the mapping found last, as in UnwindMapping. ``cache``
+    keeps rules found before, as CachedRule: what calls lies where it lay the last time.
+    ``window`` is a copy of the target's stack from ``window_at`` on, for reading it in small parts
+    costs more than what is read.
+    """
+
+    depth: u32
+    flags: u32
+    ips: Array = Array(u64, 128)
+    lookup: u64
+    sp: u64
+    fp: u64
+    extra: u64
+    fp_at: u64
+    extra_at: u64
+    hash: u64
+    start: u64
+    end: u64
+    delta: u64
+    table: u32
+    rules: u32
+    first: u32  # of the process's mappings, as in UnwindSpace
+    count: u32
+    tag: u64
+    window_at: u64
+    window: Array = Array(u64, WINDOW_QUADS)
+    cache: Array = Array(u64, 4 << RULE_CACHE_BITS)
+
+
+class CachedRule(Record):
+    """The rule at ``lookup`` for processes with the mappings of ``tag``."""
+
+    lookup: u64
+    tag: u64
+    low: u64
+    high: u64
+
+
+class UnwindSpace(Record):
+    """The mappings of a process that have tables: ``count`` from pool word ``first`` on. ``tag``
+    is never that of other mappings."""
+
+    first: u32
+    count: u32
+    walks: u64
+    tag: u64
+
+
+class UnwindMapping(Record):
+    """One of them, in the pool, sorted. ``address - delta`` counts from the table's first block;
+    ``table`` is its first pool page, ``rules`` the word, from there, of its first rule."""
+
+    start: u64
+    end: u64
+    delta: u64
+    table: u32
+    rules: u32
+
+
+class PoolWords(Record):
+    """A page of the pool as words."""
+
+    words: Array = Array(u32, 1024)
+
+
+class PoolQuads(Record):
+    """The same page as double words."""
+
+    quads: Array = Array(u64, 512)
+
+
+class WantedCount(Record):
+    """How often the stack of a process without tables was asked for."""
+
+    count: u64
 
 
 class StackKey(Record):

@@ -14,7 +14,8 @@ from systemscope.bpfasm.types import MapSpec
 from systemscope.bpfasm.values import All, Expr, Pointer, Value
 from systemscope.programs.common import E2BIG, EEXIST, Ground
 from systemscope.programs.config import Hook, StackTable
-from systemscope.programs.records import StackRecord
+from systemscope.programs.records import StackFlag, StackRecord, WalkScratch
+from systemscope.programs.unwinder import Unwinder
 
 USER_STACK = 1 << 8  # BPF_F_USER_STACK
 #: Addresses hashed at a step. The kernel zeroes what a walk leaves of the buffer
@@ -36,7 +37,6 @@ class StackWalker:
 
     def __init__(self, ground: Ground, scratch: MapSpec, skip: int = 0) -> None:
         self.g, self.b, self.scratch, self.skip = ground, ground.b, scratch, skip
-        self._record: Pointer | None = None
 
     def kernel(self, context: Expr) -> Value:
         """Id of the current task's kernel stack, 0 for none."""
@@ -44,7 +44,17 @@ class StackWalker:
 
     def user(self, context: Expr) -> Value:
         """Id of the current task's user stack, 0 for none."""
-        return self._walk(context, USER_STACK, self.g.config.user_stacks)
+        if not self.g.config.user_stacks or self.g.config.unwind is None:
+            return self._walk(context, USER_STACK, self.g.config.user_stacks)
+        result = self.b.let(0)
+        unwinder = Unwinder(self.g, self.scratch, self.keep)
+        unwinder.current(result, lambda: self._walk(context, USER_STACK, True))
+        return result
+
+    def user_of(self, task: Value, regs: Value, tgid: Expr, result: Value) -> Value:
+        """Set ``result`` to the id of another task's user stack, by tables; answers whether its
+        process has any."""
+        return Unwinder(self.g, self.scratch, self.keep).other(task, regs, tgid, result)
 
     def kernel_of(self, task: Expr) -> Value:
         """Id of another task's kernel stack (a BTF pointer), 0 for none."""
@@ -58,7 +68,7 @@ class StackWalker:
         b = self.b
         result = b.let(0)
         with b.block():
-            record = b.lookup_index(self.scratch, 0, StackRecord)
+            record = b.lookup_index(self.scratch, 0, WalkScratch)
             with b.if_(b.not_null(record)):
                 size = b.call(
                     helper or Helper.get_stack,
@@ -78,9 +88,9 @@ class StackWalker:
         b, config = self.b, self.g.config
         count = b.let(depth)
         record.depth = count
-        record.truncated = 0
+        record.flags = 0
         with b.if_(count >= config.max_stack):
-            record.truncated = 1
+            record.flags = int(StackFlag.TRUNCATED)
         hashed = b.let(count ^ config.hash_seed)
 
         def mix(chunk: Expr) -> None:
@@ -93,6 +103,11 @@ class StackWalker:
 
         b.repeat(-(-config.max_stack // HASH_CHUNK), mix)
         b.set(hashed, hashed | 1)
+        self.keep(record, hashed, result)
+
+    def keep(self, record: Pointer, hashed: Value, result: Value) -> None:
+        """Insert the stack in the scratch ``record`` when its hash is new, set ``result`` to it."""
+        b = self.b
         key = self.g.hash_key(hashed)
         known = b.lookup(self.g.maps.stacks, b.address(key), StackRecord)
         b.set(result, hashed)

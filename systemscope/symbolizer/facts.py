@@ -13,12 +13,12 @@ from systemscope.elf import ElfError
 from systemscope.elf.notes import find_build_id
 from systemscope.errors import SystemScopeError
 from systemscope.model import Capture, HostFacts, KernelSymbol, Mapping
+from systemscope.processes.vdso import read_vdso
 from systemscope.symbolizer.kallsyms import KernelSymbols
 from systemscope.symbolizer.kernel import HIDDEN, MISSING
 from systemscope.symbolizer.modules import Module, ModuleReader, open_image
 from systemscope.symbolizer.options import FileOpener, SymbolizerOptions
 from systemscope.symbolizer.user import UserNamer
-from systemscope.symbolizer.vdso import read_vdso
 
 #: The notes of the running kernel's image, as in its ELF file (kernel/ksysfs.c, notes_read()).
 _KERNEL_NOTES = "/sys/kernel/notes"

@@ -15,8 +15,8 @@ from typing import Optional, Union
 from systemscope.elf import ElfError, ElfImage, Location, Resolver
 from systemscope.errors import SystemScopeError
 from systemscope.model import Mapping
+from systemscope.processes.vdso import read_vdso
 from systemscope.symbolizer.options import FileOpener, OpenFile, SymbolizerOptions
-from systemscope.symbolizer.vdso import read_vdso
 
 #: How many mappings of one file are tried before it counts as gone: a process may have died,
 #: another that maps the same file be alive.

@@ -23,9 +23,9 @@ ALL = Options(oncpu=True, offcpu=True, min_block_ns=1_000_000, tables_full=False
 ESTIMATED, NOT_WALKED = int(CountFlag.ESTIMATED), int(CountFlag.NOT_WALKED)
 
 
-def packed(*ips: int, truncated: int = 0) -> bytes:
+def packed(*ips: int, flags: int = 0) -> bytes:
     """A StackRecord."""
-    data = struct.pack(f"<II{len(ips)}Q", len(ips), truncated, *ips)
+    data = struct.pack(f"<II{len(ips)}Q", len(ips), flags, *ips)
     return data.ljust(StackRecord.size, b"\0")
 
 
@@ -266,5 +266,5 @@ def test_stacks_are_kept_once_and_end_marks_dropped() -> None:
     assert stacks.pair(1, 2) == stacks.pair(1, 2) != stacks.pair(2, 1)
     assert stacks.pair(0, 0) == 0 and stacks.pair(77, 0) == 0
     reader = StackReader(StackTable.HASHED)
-    reader.add((9).to_bytes(8, "little"), packed(5, 6, 0, 0, truncated=1))
-    assert reader.addresses(9) == (5, 6) and reader.truncated(9)
+    reader.add((9).to_bytes(8, "little"), packed(5, 6, 0, 0, flags=0x102))
+    assert reader.addresses(9) == (5, 6) and reader.flags(9) == 0x102

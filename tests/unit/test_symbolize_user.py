@@ -308,7 +308,7 @@ def test_own_vdso() -> None:
     span = next((m for m in read_mappings(os.getpid()) if m.path == "[vdso]"), None)
     if span is None:
         pytest.skip("no vdso here")
-    from systemscope.symbolizer.vdso import read_vdso
+    from systemscope.processes.vdso import read_vdso
 
     image = ElfImage.from_bytes(read_vdso() or b"")
     assert image.dynsym is not None

@@ -39,6 +39,7 @@ _GOLDEN = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: spreads what lies c
 _MULTIPLIER = 0xFF51AFD7ED558CCD  # MurmurHash3's 64-bit finalizer
 #: Pointer authentication codes lie above the bits of a user address.
 _ARM_ADDRESS = (1 << 48) - 1
+_UNKNOWN = 1  # in place of where the link register was saved: only a first frame has it
 
 
 class Cfa(IntEnum):
@@ -65,6 +66,8 @@ class Save(IntEnum):
     LOST = 3
 
 
+#: Where in the rule's first half the kinds of saves are.
+_FP, _RA, _EXTRA = 8, 16, 24
 _NEEDS_FRAME = 1 << Cfa.NONE | 1 << Cfa.FRAME | 1 << Cfa.FRAME_DEREF
 
 
@@ -179,8 +182,8 @@ class Step:
         with b.if_(scratch.fp_at != 0):
             needed = b.let(_NEEDS_FRAME)
             b.set(needed, (needed >> kind) & 1)
-            for shift in (8, 24):
-                with b.if_(((self._low >> shift) & 0xFF) == Save.AT_FRAME):
+            for shift in (_FP, _RA, _EXTRA):
+                with b.if_(self._kind(shift) == Save.AT_FRAME):
                     b.set(needed, 1)
             with b.if_(needed != 0):
                 self._load(scratch.fp_at)
@@ -216,6 +219,9 @@ class Step:
     def _offset(self) -> Expr:
         low = self.b.let(self._low, signed=True)
         return low >> 32
+
+    def _kind(self, shift: int) -> Expr:
+        return (self._low >> shift) & 0xFF
 
     def _half(self, shift: int) -> Expr:
         """A signed 16-bit field of the rule's second half."""
@@ -283,7 +289,7 @@ class Step:
             self._end(StackEnd.NO_TABLE)
         scratch.flags = scratch.flags | int(StackFlag.BY_POINTER)
         b.set(cfa, frame + 16)
-        saves = Save.AT_CFA << 8 | Save.AT_CFA << 16
+        saves = Save.AT_CFA << _FP | Save.AT_CFA << _RA
         b.set(self._low, saves)
         b.set(self._high, (-16 & 0xFFFF) << 16 | (-8 & 0xFFFF) << 32)
 
@@ -297,7 +303,11 @@ class Step:
         self._load(base + self._offset())
         scratch.sp = self._pair[0]
         scratch.fp_at = base + self._half(16)
-        if not self.arm:
+        if self.arm:  # an interrupted leaf returns through its link register
+            self._load(base + self._half(48))
+            scratch.extra = self._pair[0]
+            scratch.extra_at = 0
+        else:
             scratch.extra_at = base + self._half(48)
         with b.if_(ip == 0):
             self._end(StackEnd.STRAYED)
@@ -310,16 +320,23 @@ class Step:
     def _caller(self, cfa: Value) -> None:
         b, scratch = self.b, self._scratch
         self._check_above(cfa)
-        at = self._address(cfa + self._half(32) - 8)
+        at = self._address(cfa)
+        with b.if_(self._kind(_RA) == Save.AT_FRAME):
+            b.set(at, scratch.fp)
+        with b.if_(self._kind(_RA) == Save.LOST):
+            self._end(StackEnd.UNSUPPORTED)
+        b.set(at, at + self._half(32))
         address = b.let(0, spill=True)
         if self.arm:
-            with b.if_(((self._low >> 16) & 0xFF) == Save.SAME):
+            with b.if_(self._kind(_RA) == Save.SAME):
                 self._link_register(address)
             with b.else_():
                 self._load(at)
-                b.set(address, self._pair[1] & _ARM_ADDRESS)
-                scratch.extra_at = 1  # the link register is known in the first frame only
+                b.set(address, self._pair[0] & _ARM_ADDRESS)
+                scratch.extra_at = _UNKNOWN
         else:
+            # With the word below it, where the frame pointer is kept mostly.
+            b.set(at, at - 8)
             self._load(at)
             b.set(address, self._pair[1])
         with b.block():
@@ -344,11 +361,11 @@ class Step:
         with b.if_(scratch.extra_at != 0):
             self._end(StackEnd.STRAYED)
         b.set(address, scratch.extra & _ARM_ADDRESS)
-        scratch.extra_at = 1
+        scratch.extra_at = _UNKNOWN
 
     def _restore_frame_pointer(self, cfa: Value, at: Value) -> None:
         b, scratch = self.b, self._scratch
-        kind = b.let((self._low >> 8) & 0xFF)
+        kind = b.let(self._kind(_FP))
         with b.if_(kind == Save.AT_CFA):
             saved = self._address(cfa + self._half(16))
             scratch.fp_at = saved
@@ -364,7 +381,7 @@ class Step:
 
     def _restore_extra(self, cfa: Value) -> None:
         b, scratch = self.b, self._scratch
-        kind = b.let(self._low >> 24 & 0xFF)
+        kind = b.let(self._kind(_EXTRA))
         with b.if_(kind == Save.AT_CFA):
             scratch.extra_at = cfa + self._half(48)
         with b.if_(kind == Save.AT_FRAME):

@@ -22,8 +22,10 @@ from systemscope.model import (
     Mapping,
     Process,
     Stack,
+    StackEnd,
     State,
     Thread,
+    UnwindReport,
 )
 from systemscope.wire import capture_rows as rows
 from systemscope.wire import capture_sections as sections
@@ -199,6 +201,7 @@ class Decoder:
             entries=self._entries,
             samples=_number(head, "samples"),
             ended_by=_text(head, "ended_by"),
+            unwinding=self._unwinding(),
         )
         _fill(capture.losses, head.get("losses"))
         _fill(capture.overhead, head.get("overhead"))
@@ -210,6 +213,16 @@ class Decoder:
         if self.problems:
             self._account(capture)
         return capture
+
+    def _unwinding(self) -> Optional[UnwindReport]:
+        told = self._head.get("unwinding")
+        ended = any(stack and stack.user_end is not StackEnd.UNTOLD for stack in self._stacks)
+        # Stacks tell that there were tables even where what is told of the tables is lost.
+        if not isinstance(told, dict) and not ended:
+            return None
+        report = UnwindReport()
+        _fill(report, told)
+        return report
 
     def _kept_threads(self) -> list[Thread]:
         """The threads that could be read; entries are made to refer to them."""
@@ -341,7 +354,9 @@ def _fill(target: Any, values: object) -> None:
     """Set the fields of ``target`` that ``values`` tells, each of its own type."""
     if isinstance(values, dict):
         for field in fields(target):
-            if isinstance(getattr(target, field.name), float):
+            if isinstance(getattr(target, field.name), str):
+                setattr(target, field.name, _text(values, field.name))
+            elif isinstance(getattr(target, field.name), float):
                 setattr(target, field.name, _real(values.get(field.name)))
             else:
                 setattr(target, field.name, _number(values, field.name))

@@ -50,7 +50,7 @@ def write_capture(capture: Capture, stream: BinaryIO) -> None:
 
 
 def _head(capture: Capture) -> bytes:
-    timeline = capture.timeline
+    timeline, unwinding = capture.timeline, capture.unwinding
     facts: dict[str, Any] = {
         "start": capture.start,
         "end": capture.end,
@@ -70,6 +70,7 @@ def _head(capture: Capture) -> bytes:
         "entries": len(capture.entries),
         "states": sorted({int(entry.state) for entry in capture.entries}),
         "timeline": None if timeline is None else {"lost": timeline.lost},
+        "unwinding": None if unwinding is None else asdict(unwinding),
     }
     return json.dumps(facts, sort_keys=True, separators=(",", ":")).encode("ascii")
 
@@ -197,12 +198,18 @@ def _stacks(first: int, stacks: Sequence[Stack]) -> bytes:
     table.numbers("first", [first])
     table.numbers("kernel", [len(one.kernel) for one in stacks])
     table.numbers("user", [len(one.user) for one in stacks])
-    table.numbers("flags", [one.kernel_truncated | one.user_truncated << 1 for one in stacks])
+    flags = [
+        one.kernel_truncated | one.user_truncated << 1 | one.user_by_pointer << 2 for one in stacks
+    ]
+    table.numbers("flags", flags)
     table.repeated("address", list(chain.from_iterable(chain(s.kernel, s.user) for s in stacks)))
     names = list(chain.from_iterable(one.kernel_names for one in stacks))
     if names:
         table.numbers("kernel_names", [len(one.kernel_names) for one in stacks])
         table.texts("kernel_name", names)
+    ends = [int(one.user_end) for one in stacks]
+    if any(ends):
+        table.numbers("user_end", ends)
     return table.payload()
 
 

@@ -21,6 +21,7 @@ from systemscope.model import (
     Mapping,
     Process,
     Stack,
+    StackEnd,
     State,
     Thread,
 )
@@ -35,6 +36,7 @@ _GAPS = {gap.value: gap for gap in Gap}
 _KINDS = {kind.value: kind for kind in DelayKind}
 _STATES = tuple(State(number) for number in range(STATE_COUNT))
 _EVENTS = frozenset(int(kind) for kind in EventKind)
+_ENDS = {int(end): end for end in StackEnd}
 
 
 def first_row(table: Table) -> int:
@@ -158,18 +160,18 @@ def images(table: Table) -> Iterator[tuple[int, int, list[int], list[int]]]:
 
 
 def stacks(table: Table) -> list[Stack]:
-    """Table STAK."""
+    """Table STAK. An end of a later version reads as DEPTH: in any case the root is missing."""
     kernel = _key(table, "kernel")
     count = len(kernel)
     user, flags = table.numbers("user", count), table.numbers("flags", count)
-    names = table.numbers("kernel_names", count)
+    names, ends = table.numbers("kernel_names", count), table.numbers("user_end", count)
     addresses = table.numbers("address")
     texts = table.texts("kernel_name", None if any(names) else 0)
     if sum(kernel) + sum(user) != len(addresses) or sum(names) != len(texts):
         raise ColumnError("column address has a wrong length")
     found = []
     position = name = 0
-    for above, below, named, flag in zip(kernel, user, names, flags):
+    for above, below, named, flag, ended in zip(kernel, user, names, flags, ends):
         middle, end = position + above, position + above + below
         found.append(
             Stack(
@@ -178,6 +180,8 @@ def stacks(table: Table) -> list[Stack]:
                 tuple(texts[name : name + named]),
                 bool(flag & 1),
                 bool(flag & 2),
+                _ENDS.get(ended, StackEnd.DEPTH),
+                bool(flag & 4),
             )
         )
         position, name = end, name + named

@@ -14,7 +14,7 @@ from typing import BinaryIO, Optional
 
 #: As PNG's: the first byte is no ASCII, and a transfer that changes line ends is noticed.
 MAGIC = b"\x89SSC\r\n\x1a\n"
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = 1, 1
 END = b"END "
 
 #: A writer begins a new section well before; a reader refuses longer ones.

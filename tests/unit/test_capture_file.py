@@ -8,6 +8,7 @@ import tempfile
 import zlib
 from contextlib import suppress
 from dataclasses import fields, replace
+from typing import Optional
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -35,9 +36,11 @@ from systemscope.model import (
     Profile,
     Sample,
     Stack,
+    StackEnd,
     State,
     Thread,
     Timeline,
+    UnwindReport,
 )
 from systemscope.model.timeline import RECORD
 from systemscope.wire import capture_sections as sections
@@ -80,6 +83,8 @@ def rich() -> Capture:
     made.threads[1].delays = {}
     made.threads[1].born, made.threads[1].preemptions, made.threads[1].elsewhere = True, 9, 11
     made.stacks.append(Stack(kernel_names=("do_nanosleep+0x5", "x"), user_truncated=True))
+    made.stacks.append(Stack(user=(1 << 63, 5), user_end=StackEnd.STRAYED, user_by_pointer=True))
+    made.unwinding = UnwindReport("bpf_loop", 14, 212_345, 1 << 33, 1 << 34, 0.25, 11, 1, 2, 3, 4)
     made.entries.append(Entry(1, State.DISK, 3, (1 << 64) - 1, 2, 10, Gap.SHORT_WAITS))
     made.facts = HostFacts(
         {("/bin/\udcffapp;\n", (8, 1, 42, 3)): "ab" * 20},
@@ -131,6 +136,13 @@ def test_rounds_longer_than_a_section_stay_one() -> None:
     assert list(found.timeline.rounds()) == [record(5), long, record(50_000)]
 
 
+def reports(ended: bool) -> st.SearchStrategy[Optional[UnwindReport]]:
+    """What tables took; never nothing where a stack was unwound by them."""
+    seconds = st.floats(0, 1e9)
+    report = st.builds(UnwindReport, TEXT, *[U64] * 4, seconds, *[U64] * 5)
+    return report if ended else st.none() | report
+
+
 @st.composite
 def captures(draw: st.DrawFn) -> Capture:
     threads = draw(
@@ -150,7 +162,8 @@ def captures(draw: st.DrawFn) -> Capture:
     )  # fmt: skip
     addresses = st.lists(U64, max_size=5).map(tuple)
     texts = st.lists(TEXT, max_size=2).map(tuple)
-    stack = st.builds(Stack, addresses, addresses, texts, st.booleans(), st.booleans())
+    flags = (st.booleans(), st.booleans(), st.sampled_from(StackEnd), st.booleans())
+    stack = st.builds(Stack, addresses, addresses, texts, *flags)
     stacks = [Stack(), *draw(st.lists(stack, max_size=4))]
     entry = st.builds(
         Entry,
@@ -162,6 +175,7 @@ def captures(draw: st.DrawFn) -> Capture:
         draw(st.just(0)), draw(U64), draw(st.floats(allow_nan=False, allow_infinity=False)),
         draw(U64), draw(TEXT), draw(TEXT), draw(TEXT), draw(TEXT),
         threads=threads, stacks=stacks, entries=entries, notes=draw(st.lists(TEXT, max_size=2)),
+        unwinding=draw(reports(any(stack.user_end for stack in stacks))),
     )  # fmt: skip
 
 
@@ -273,8 +287,8 @@ TAGS = [b"HEAD", b"THRD", b"MAPS", b"PROC", b"IMAG", b"FACT", b"BIDS", b"KSYM", 
 TAGS += [b"TSTK", b"TEND", b"TEVT"]
 
 
-def payloads() -> dict[bytes, bytes]:
-    stream = io.BytesIO(WHOLE)
+def sections_of(data: bytes) -> dict[bytes, bytes]:
+    stream = io.BytesIO(data)
     sections.read_file_header(stream)
     found: dict[bytes, bytes] = {}
     while True:
@@ -284,7 +298,7 @@ def payloads() -> dict[bytes, bytes]:
         found.setdefault(section.tag, sections.read_payload(stream, section))
 
 
-PAYLOADS = payloads()
+PAYLOADS = sections_of(WHOLE)
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -329,12 +343,18 @@ def test_later_versions_are_read() -> None:
         future.numbers(name, entries.numbers(name))
     future.numbers("state", [200] * count)
     future.texts("gap", ["[of the future]"] * count)
+    ends = TableWriter()
+    ends.numbers("first", [0])
+    ends.numbers("kernel", [0] * 5)
+    ends.numbers("user", [0, 1, 1, 1, 1])
+    ends.numbers("address", [1, 2, 3, 4])
+    ends.numbers("user_end", [0, 1, 6, 7, 1 << 60])
     found = read(
         assembled(
             (b"HEAD", PAYLOADS[b"HEAD"]),
             (b"XTRA", b"what no version knows"),
             (b"THRD", threads + later.payload()),
-            (b"STAK", PAYLOADS[b"STAK"]),
+            (b"STAK", ends.payload()),
             (b"ENTR", future.payload()),
         )
     )
@@ -342,6 +362,34 @@ def test_later_versions_are_read() -> None:
     assert len(found.threads) == 3
     assert {entry.state for entry in found.entries} == {State.UNKNOWN}
     assert {entry.gap for entry in found.entries} == {Gap.NO_STACK}
+    assert [stack.user_end for stack in found.stacks[1:]] == [
+        StackEnd.ENTRY,
+        StackEnd.STRAYED,
+        StackEnd.DEPTH,
+        StackEnd.DEPTH,
+    ]
+
+
+def test_what_is_told_of_unwinding_may_be_damaged() -> None:
+    lost = read(assembled(*(item for item in PAYLOADS.items() if item[0] != b"HEAD")))
+    assert lost.unwinding == UnwindReport(), "stacks still tell that there were tables"
+    for told, expected in (
+        (b"7", None),
+        (b"[]", None),
+        (b"{}", UnwindReport()),
+        (b'{"method":3,"files":-1,"rows":"x","build_seconds":1e999}', UnwindReport()),
+        (b'{"method":"new","files":5,"later":1}', UnwindReport("new", 5)),
+    ):
+        found = read(assembled((b"HEAD", b'{"unwinding":' + told + b"}")))
+        assert found.unwinding == expected, told
+
+
+def test_captures_without_tables_are_as_they_were() -> None:
+    stak = capture()
+    stak.stacks.append(Stack(user=(5,), user_truncated=True))
+    found = sections_of(written(stak))
+    assert not Table(found[b"STAK"]).has("user_end")
+    assert read(written(stak)).unwinding is None
 
 
 def test_earlier_versions_are_read() -> None:

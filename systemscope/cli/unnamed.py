@@ -34,16 +34,18 @@ def _frames(capture: Capture, entry: Entry, process: Process | None) -> tuple[Fr
     frames += [_frame(f"[kernel]+0x{ip:x}", FrameKind.KERNEL, ip) for ip in stack.kernel]
     mappings = _mappings(process, entry.time)
     starts = [mapping.start for mapping in mappings]
-    for ip in stack.user:
-        index = bisect_right(starts, ip) - 1
-        if index >= 0 and ip < mappings[index].end:
+    for position, ip in enumerate(stack.user):
+        inside = ip - (position > 0)  # the call lies before the address it returns to
+        index = bisect_right(starts, inside) - 1
+        if index >= 0 and inside < mappings[index].end:
             mapping = mappings[index]
             module = mapping.path.rsplit("/", 1)[-1] or "[anon]"
             offset = ip - mapping.start + mapping.offset
             frames.append(_frame(f"{module}+0x{offset:x}", FrameKind.USER, ip, mapping))
         else:
             frames.append(_frame(f"[unmapped]+0x{ip:x}", FrameKind.USER, ip))
-    return tuple(frames)
+    mark = stack.end_mark(capture.unwinding is not None)
+    return (*frames, *([Frame(mark, FrameKind.PSEUDO)] if mark else []))
 
 
 def _frame(name: str, kind: FrameKind, address: int, mapping: Optional[Mapping] = None) -> Frame:

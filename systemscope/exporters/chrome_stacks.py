@@ -79,7 +79,9 @@ class StackNames:
         raw = self._profile.capture.stacks[stack]
         named = [Frame(name, FrameKind.KERNEL) for name in raw.kernel_names]
         kernel = [Frame(f"[kernel]+{ip:#x}", FrameKind.KERNEL, ip) for ip in raw.kernel]
-        return [*named, *kernel, *(Frame(f"{ip:#x}", FrameKind.USER, ip) for ip in raw.user)]
+        user = [Frame(f"{ip:#x}", FrameKind.USER, ip) for ip in raw.user]
+        mark = raw.end_mark(self._profile.capture.unwinding is not None)
+        return [*named, *kernel, *user, *([Frame(mark, FrameKind.PSEUDO)] if mark else [])]
 
     def drawn(self, thread: int, stack: int) -> tuple[Drawn, ...]:
         """The frames of a sample, root first."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from systemscope.exporters.naming import shown_name, state_frame
 from systemscope.exporters.palette import World, world_of
 from systemscope.exporters.text_totals import label_of
-from systemscope.model import Profile, Sample, State
+from systemscope.model import FrameKind, Profile, Sample, State
 
 _NAME = 400  # characters: mangled names run to thousands
 
@@ -141,7 +141,8 @@ class Tree:
             frame = frames[-depth]
             known = self._frames.get(id(frame))
             if known is None:
-                key = Key(shown_name(frame)[:_NAME], Kind.FRAME, world_of(frame))
+                kind = Kind.GAP if frame.kind is FrameKind.PSEUDO else Kind.FRAME
+                key = Key(shown_name(frame)[:_NAME], kind, world_of(frame))
                 # The frame is kept with it: an id may be used again only after that.
                 known = self._frames[id(frame)] = (frame, key)
             return known[1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from systemscope.model import Frame, FrameKind, State, Thread, state_name
+from systemscope.model import MARK_NAMES, Frame, FrameKind, State, Thread, state_name
 
 #: C0 and C1 controls, line and paragraph separators, bidirectional overrides, lone surrogates.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -27,6 +27,11 @@ def shown_name(frame: Frame) -> str:
     """The frame's name, without the address where that lies in no executable mapping: a walk that
     went astray picks up other words each time, and stacks that differ in them alone are one."""
     return _ASTRAY if frame.name.startswith(_ASTRAY + "+0x") else frame.name
+
+
+def is_mark(frame: Frame) -> bool:
+    """Whether ``frame`` is no function, but says why a stack has no root."""
+    return frame.kind is FrameKind.PSEUDO and frame.name in MARK_NAMES
 
 
 def safe_frame(name: str) -> str:

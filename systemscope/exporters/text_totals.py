@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from systemscope.exporters.naming import shown_name, thread_label
+from systemscope.exporters.naming import is_mark, shown_name, thread_label
 from systemscope.exporters.text_reasons import at_entry, base_name, in_scheduler, reason
 from systemscope.model import (
     BLOCKED_STATES,
@@ -60,6 +60,7 @@ class Known:
     frame: Frame
     function: Function
     skipped: bool
+    mark: bool = False
     times: Times | None = None
 
 
@@ -142,8 +143,9 @@ class Totals:
             functions = ()  # however many of the kernel's threads have nothing to do
         wait = self.waits.setdefault(
             (sample.state, why, functions[:_WAIT_FRAMES], label if self._per_thread else ""),
-            Wait(why, sample.state, functions[:_WAIT_FRAMES], cut=len(functions) > _WAIT_FRAMES),
+            Wait(why, sample.state, functions[:_WAIT_FRAMES]),
         )
+        wait.cut = wait.cut or len(functions) > _WAIT_FRAMES or self._names.cut(sample.frames)
         wait.nanoseconds += sample.nanoseconds
         wait.count += sample.count
         wait.labels[label] = wait.labels.get(label, 0) + sample.nanoseconds
@@ -152,7 +154,7 @@ class Totals:
         mark = _mixed(number)
         for depth, frame in enumerate(frames):
             known = self._names.known(frame)
-            if known.skipped:
+            if known.skipped or known.mark:
                 continue
             found = known.times
             if found is None:
@@ -197,16 +199,18 @@ class Names:
         found = self._known.get(id(frame))
         if found is None:
             skipped = at_entry(frame) or in_scheduler(frame)
-            found = self._known[id(frame)] = Known(frame, _function(frame), skipped)
+            known = Known(frame, _function(frame), skipped, is_mark(frame))
+            found = self._known[id(frame)] = known
         return found
 
     def leaf(self, frames: tuple[Frame, ...], state: State) -> Known | None:
-        """The frame whose own time a stack's time is; None for an empty stack."""
+        """The frame whose own time a stack's time is; None for one without functions."""
         for frame in frames:
             found = self.known(frame)
-            if state is State.RUNNING or not found.skipped:
+            if not found.mark and (state is State.RUNNING or not found.skipped):
                 return found
-        return self.known(frames[0]) if frames else None
+        first = self.known(frames[0]) if frames else None
+        return None if first is None or first.mark else first
 
     def telling(self, frames: tuple[Frame, ...]) -> tuple[Function, ...]:
         """The functions that tell most of a wait: the kernel's innermost one, then the program's;
@@ -214,11 +218,17 @@ class Names:
         kernel, others = [], []
         for frame in frames:
             known = self.known(frame)
+            if known.mark:
+                continue
             if not known.function.kernel:
                 others.append(known.function)
             elif not known.skipped:
                 kernel.append(known.function)
         return _joined(kernel[:1] + others if others else kernel)
+
+    def cut(self, frames: tuple[Frame, ...]) -> bool:
+        """Whether the root of the stack is missing."""
+        return bool(frames) and self.known(frames[-1]).mark
 
     def comparable(self, frames: tuple[Frame, ...]) -> tuple[Function, ...]:
         """The functions in which a stack differs from another of the same program."""

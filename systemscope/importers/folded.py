@@ -14,6 +14,7 @@ from typing import BinaryIO, Optional
 
 from systemscope.errors import InputError
 from systemscope.model import (
+    MARK_NAMES,
     Capture,
     Frame,
     FrameKind,
@@ -168,7 +169,8 @@ class _Reader:
             mark = text[-_SUFFIX_LENGTH:]
             kind = _KINDS.get(mark) if len(text) > _SUFFIX_LENGTH else None
             if kind is None:
-                found = Frame(text or _UNNAMED, FrameKind.USER)
+                pseudo = text in MARK_NAMES
+                found = Frame(text or _UNNAMED, FrameKind.PSEUDO if pseudo else FrameKind.USER)
             else:
                 found = Frame(text[:-_SUFFIX_LENGTH], kind, inlined=mark == "_[i]")
             self._frames[text] = found

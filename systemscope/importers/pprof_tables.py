@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Optional
 
 from systemscope.errors import InputError
-from systemscope.model import Frame, FrameKind, Mapping
+from systemscope.model import MARK_NAMES, Frame, FrameKind, Mapping
 from systemscope.wire import pprof_words as words
 from systemscope.wire.pprof import (
     FUNCTION,
@@ -292,6 +292,8 @@ class Stacks:
         if not any(name for *_, name in named):
             name = _stand_in(kind, module, address, row.mapping)
             return (Frame(name, kind, address, module, "", 0, 0, False, _UNNAMED, *about),)
+        if named[0][2] in MARK_NAMES and not location.mapping_id and not address:
+            return (Frame(named[0][2], FrameKind.PSEUDO),)
         if named[0][2] == "[unknown]" and not row.name:
             module = "[unknown]"
         last = len(named) - 1

@@ -24,10 +24,12 @@ from systemscope.model.states import (
     state_name,
 )
 from systemscope.model.timeline import Event, EventKind, Timeline
-from systemscope.model.unwinding import StackEnd, UnwindReport
+from systemscope.model.unwinding import END_MARKS, MARK_NAMES, StackEnd, UnwindReport
 
 __all__ = [
     "BLOCKED_STATES",
+    "END_MARKS",
+    "MARK_NAMES",
     "STATE_COUNT",
     "STATE_OF_LETTER",
     "Capture",

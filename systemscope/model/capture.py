@@ -15,7 +15,7 @@ from systemscope.model.host import HostFacts
 from systemscope.model.losses import Losses
 from systemscope.model.states import State
 from systemscope.model.timeline import Timeline
-from systemscope.model.unwinding import StackEnd, UnwindReport
+from systemscope.model.unwinding import END_MARKS, StackEnd, UnwindReport
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,27 @@ class Stack:
     user_truncated: bool = False
     user_end: StackEnd = StackEnd.UNTOLD
     user_by_pointer: bool = False
+
+    @property
+    def ended(self) -> StackEnd:
+        """Where the user stack ends: DEPTH too for a walk by frame pointers, or one that never
+        began, which the limit cut short."""
+        if self.user_end is StackEnd.UNTOLD and self.user_truncated:
+            return StackEnd.DEPTH
+        return self.user_end
+
+    @property
+    def has_user(self) -> bool:
+        """Whether there is a user stack, even one of which nothing could be read."""
+        return bool(self.user) or self.user_end is not StackEnd.UNTOLD
+
+    def end_mark(self, tables: bool) -> str:
+        """The frame that says why the user stack is not whole, "" where there is nothing to say.
+        ``tables`` says that unwind tables were in use; without them only a walk by tables has
+        one."""
+        if not self.has_user or (self.user_end is StackEnd.UNTOLD and not tables):
+            return ""
+        return END_MARKS.get(self.ended, "")
 
 
 @dataclass

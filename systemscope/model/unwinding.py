@@ -18,6 +18,19 @@ class StackEnd(IntEnum):
     STRAYED = 6  # the rule led to a frame that is not above the last one
 
 
+#: The frame that stands at the root of a user stack that is not whole. UNTOLD has one only where
+#: tables were in use: there, frame pointers are what was left.
+END_MARKS = {
+    StackEnd.UNTOLD: "[frame pointers only]",
+    StackEnd.DEPTH: "[truncated stack]",
+    StackEnd.NO_TABLE: "[no unwind table]",
+    StackEnd.UNREADABLE: "[unreadable stack]",
+    StackEnd.UNSUPPORTED: "[unsupported unwind rule]",
+    StackEnd.STRAYED: "[strayed stack]",
+}
+MARK_NAMES = frozenset(END_MARKS.values())
+
+
 @dataclass
 class UnwindReport:
     """What unwinding by tables took in one window.

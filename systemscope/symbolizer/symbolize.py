@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Optional
 
-from systemscope.model import Capture, Entry, Frame, Profile, Sample, State
+from systemscope.model import Capture, Entry, Frame, FrameKind, Profile, Sample, Stack, State
 from systemscope.processes.files import FileStore
 from systemscope.symbolizer.kernel import KernelNamer
 from systemscope.symbolizer.modules import ModuleReader
@@ -20,17 +20,17 @@ def symbolize(
 ) -> Profile:
     """Name every address of ``capture``: one Sample for each Entry, in the same order.
 
-    Frames are leaf first, kernel frames before user frames; nanoseconds, counts and gaps are
+    Frames are leaf first, kernel frames before user frames; a user stack that is not whole ends in
+    a pseudo-frame that says why (``model.END_MARKS``). Nanoseconds, counts and gaps are
     taken over as they are. Addresses without a symbol become frames that say so
     (``Frame.unknown``): ``module+0xaddress`` with the ELF virtual address where the file can be
     read and the file offset where it cannot, ``[anon]+0xaddress``, ``[unknown]+0xaddress`` and
     ``[kernel]+0xaddress`` with the absolute one. ``capture.losses.resolved_frames`` and
-    ``unresolved_frames`` are set: frames of all samples, each stack counted as often as entries
-    carry it. ``opener`` finds the files; the default one knows none of processes that are gone but
-    by their paths: pass the ``open`` of the FileStore that pinned them. Where the capture carries
-    facts, its kernel and vdso are named by them alone, and ``opener`` should be the ``open`` of a
-    debugfiles.DebugFiles. Never raises for what is
-    wrong with a target's files.
+    ``unresolved_frames`` are set: frames with addresses of all samples, each stack counted as often
+    as entries carry it. ``opener`` finds the files; the default one knows none of processes that
+    are gone but by their paths: pass the ``open`` of the FileStore that pinned them. Where the
+    capture carries facts, its kernel and vdso are named by them alone, and ``opener`` should be the
+    ``open`` of a debugfiles.DebugFiles. Never raises for what is wrong with a target's files.
     """
     options = options or SymbolizerOptions()
     # "Linux 6.1.0-13-amd64 x86_64": the release is one of the words.
@@ -58,7 +58,9 @@ class _Stacks:
         self._capture = capture
         self._kernel = kernel
         self._user = user
-        self._named: dict[tuple[int, int, bool], tuple[tuple[Frame, ...], int]] = {}
+        self._named: dict[tuple[int, int, bool], tuple[tuple[Frame, ...], int, int]] = {}
+        self._tables = capture.unwinding is not None
+        self._marks: dict[str, Frame] = {}
         self.total = 0
         self.unresolved = 0
 
@@ -76,10 +78,19 @@ class _Stacks:
         if named is None:
             frames = self._kernel.frames(stack, running=running)
             frames += self._user.frames(space, stack.user)
-            named = self._named[key] = (frames, sum(1 for frame in frames if frame.unknown))
-        self.total += len(named[0])
-        self.unresolved += named[1]
+            unresolved = sum(1 for frame in frames if frame.unknown)
+            whole = frames + self._mark(stack)
+            named = self._named[key] = (whole, len(frames), unresolved)
+        self.total += named[1]
+        self.unresolved += named[2]
         return named[0]
+
+    def _mark(self, stack: Stack) -> tuple[Frame, ...]:
+        """What stands for the missing root of a user stack, if it misses."""
+        name = stack.end_mark(self._tables)
+        if not name:
+            return ()
+        return (self._marks.setdefault(name, Frame(name, FrameKind.PSEUDO)),)
 
     def _space(self, entry: Entry) -> int:
         return self._user.space(self._capture.threads[entry.thread].tgid, entry.time)

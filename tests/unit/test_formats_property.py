@@ -12,7 +12,21 @@ from hypothesis import strategies as st
 
 from systemscope.errors import SystemScopeError
 from systemscope.exporters.formats import ExportOptions, Format, formats
-from systemscope.model import Frame, FrameKind, Gap, Process, Profile, Sample, State, Thread
+from systemscope.model import (
+    END_MARKS,
+    Entry,
+    Frame,
+    FrameKind,
+    Gap,
+    Process,
+    Profile,
+    Sample,
+    Stack,
+    StackEnd,
+    State,
+    Thread,
+    UnwindReport,
+)
 from tests.unit.fake_captures import capture, frame, profile, sample, thread
 
 EVERY = pytest.mark.parametrize("form", formats(), ids=lambda one: one.name)
@@ -37,6 +51,12 @@ _FRAMES = st.builds(
     st.integers(0, 1 << 31),
     inlined=st.booleans(),
 )
+_MARKS = st.lists(
+    st.builds(Frame, st.sampled_from(list(END_MARKS.values())), st.just(FrameKind.PSEUDO)),
+    max_size=1,
+)
+_COUNTS = st.integers(0, (1 << 64) - 1)
+_REPORTS = st.builds(UnwindReport, _NAMES, *[_COUNTS] * 4, st.floats(0), *[_COUNTS] * 5)
 
 
 @st.composite
@@ -51,7 +71,7 @@ def profiles(draw: st.DrawFn) -> Profile:
             draw(st.sampled_from(threads)),
             draw(_NAMES),
             draw(st.sampled_from(State)),
-            tuple(draw(st.lists(_FRAMES, max_size=4))),
+            tuple(draw(st.lists(_FRAMES, max_size=4)) + draw(_MARKS)),
             draw(_TIMES),
             draw(st.integers(0, 1 << 40)),
             draw(st.one_of(st.none(), st.sampled_from(Gap))),
@@ -62,6 +82,20 @@ def profiles(draw: st.DrawFn) -> Profile:
     of = Profile(capture(), samples, [draw(_NAMES)])
     of.capture.threads = threads
     of.capture.entries = []
+    of.capture.unwinding = draw(st.none() | _REPORTS)
+    if draw(st.booleans()):  # else a profile that was read from a file
+        of.capture.stacks = [Stack(), *(Stack(user=(1,), user_end=end) for end in StackEnd)]
+        for one in samples:
+            of.capture.entries.append(
+                Entry(
+                    threads.index(one.thread),
+                    one.state,
+                    draw(st.integers(0, len(StackEnd))),
+                    one.nanoseconds,
+                    one.count,
+                    0,
+                )
+            )
     of.capture.processes = {x.tgid: Process(x.tgid, draw(_NAMES)) for x in threads}
     of.capture.command = draw(_NAMES)
     of.capture.end = max(x.end for x in threads)

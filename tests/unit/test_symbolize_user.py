@@ -95,6 +95,25 @@ def test_leaf_is_exact_and_callers_are_return_addresses(opener: Opener) -> None:
     assert sample.process_comm == "app"
 
 
+def test_signal_frames(tmp_path: Path) -> None:
+    """A walk by tables stores what was interrupted, and what handlers return to, one too high; the
+    kernel's own walk stores the latter as it is."""
+    path = tmp_path / "image"
+    restore = Sym("__restore_rt", TEXT + 128 + 1, 9)  # as in glibc, behind a nop that is nobody's
+    path.write_bytes(Maker([*SYMBOLS, restore]).build())
+    at = BASE + TEXT
+    begin = at + 129
+    stacks = (
+        (at + 4, begin + 1, at + 64 + 1, at + 70),  # interrupted at the first byte of `second`
+        (at + 4, begin, at + 64 + 6),
+    )
+    tables, pointers = symbolize(capture_of((mapped(),), *stacks), opener=Opener(path)).samples
+    assert names(tables.frames) == ["first", "__restore_rt", "second", "second"]
+    assert [frame.offset for frame in tables.frames[1:3]] == [1, 1]
+    assert names(pointers.frames) == ["first", "__restore_rt", "second"]
+    assert pointers.frames[1].offset == 0
+
+
 def test_every_entry_gives_one_sample(opener: Opener) -> None:
     capture = capture_of((mapped(),), (BASE + TEXT,), (BASE + TEXT + 300,))
     capture.entries += [

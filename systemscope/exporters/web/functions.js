@@ -67,12 +67,15 @@ function sumWaits(data, filter) {
 }
 
 /** The frames of a stack that tell most, leaf first: where the kernel was beneath the scheduler's
- *  own functions, then the program's. */
+ *  own functions, then the program's; not why its root is missing. */
 function tellingFrames(data, node, limit) {
   const { parent, frame } = data.nodes;
   const kernel = [], others = [];
   for (let at = node; at > 0; at = parent[at]) {
     const inKernel = data.frames.kind[frame[at]] === FRAME_CLASS.KERNEL;
+    const noRoot = at !== node && !parent[at] &&
+      data.frames.kind[frame[at]] === FRAME_CLASS.PSEUDO;
+    if (noRoot) continue;
     if (!inKernel) others.push(frame[at]);
     else if (!SCHEDULER.has(data.strings[data.frames.name[frame[at]]])) kernel.push(frame[at]);
   }

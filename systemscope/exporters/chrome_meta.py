@@ -9,6 +9,7 @@ from systemscope.exporters.chrome_slices import Slices
 from systemscope.exporters.chrome_tracks import Tracks
 from systemscope.exporters.naming import safe_text
 from systemscope.exporters.summary import losses
+from systemscope.exporters.unwound import unwinding
 from systemscope.model import Capture, Profile
 from systemscope.version import VERSION
 
@@ -36,6 +37,9 @@ def facts(profile: Profile) -> dict[str, object]:
     known["clock"] = f"CLOCK_MONOTONIC, zero is {capture.start} ns"
     if capture.event:
         known["samples"] = f"{capture.samples:,} of {capture.event}, {capture.frequency} Hz"
+    told = unwinding(capture)
+    if told:
+        known["unwinding"] = told
     known["losses"] = losses(capture.losses) or ["none"]
     notes = list(dict.fromkeys([*capture.notes, *profile.notes]))
     known["notes"] = [safe_text(note[:_LONGEST]) for note in notes[:_MOST_NOTES]]

@@ -20,6 +20,7 @@ from systemscope.exporters.containers import container_id
 from systemscope.exporters.formats import ExportOptions
 from systemscope.exporters.pprof_tables import Locations, Mappings, Records, Strings
 from systemscope.exporters.summary import losses
+from systemscope.exporters.unwound import unwinding
 from systemscope.model import Mapping, Process, Profile, Sample, State, Thread
 from systemscope.version import VERSION
 from systemscope.wire import pprof_words as words
@@ -201,6 +202,8 @@ def _comments(profile: Profile) -> Iterable[str]:
     if capture.event:
         yield f"{words.EVENT}{capture.event}, {capture.frequency} Hz"
     yield f"{words.ENDED_BY}{capture.ended_by}"
+    for phrase in unwinding(capture):
+        yield f"{words.UNWINDING}{phrase}"
     for phrase in losses(capture.losses):
         yield f"{words.LOSS}{phrase}"
     for note in (*capture.notes, *profile.notes):

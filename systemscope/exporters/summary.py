@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 
 from systemscope.exporters.naming import safe_text, thread_label
+from systemscope.exporters.unwound import unwinding, wrapped
 from systemscope.model import Capture, Losses, State, Thread, state_name
 from systemscope.model.filters import Hidden
 
 _WIDTH = 12
+_ROOM = 80 - 2 - _WIDTH
 
 #: Losses in words; the count, or the time of a field that ends in _ns, follows.
 _LOSS_WORDS = {
@@ -32,7 +34,8 @@ _LOSS_WORDS = {
     "delays_lost": "ended threads whose delay accounts did not arrive",
     "unaccounted_ns": "thread time in no known state",
 }
-_IN_TEXT = frozenset({"window", "thread time", "losses"})
+_UNWINDING = "unwinding"
+_IN_TEXT = frozenset({"window", "thread time", _UNWINDING, "losses"})
 _NOT_LOSSES = frozenset({"unresolved_frames", "resolved_frames"})
 
 
@@ -50,7 +53,7 @@ def summary(
     found = summary_rows(capture, hidden, notes, cpu_seconds, verbose)
     if beside_text:
         found = _without(found, _IN_TEXT)
-    return [f"  {name:<{_WIDTH}}{text}" for name, text in found]
+    return [f"  {name:<{_WIDTH}}{text}" for name, text in _fitting(found)]
 
 
 def summary_rows(
@@ -77,14 +80,28 @@ def summary_rows(
         rows.append(("samples", f"{capture.samples:,}{event}"))
     names = _names(capture.losses)
     rows += [("names", names)] if names else []
-    lost = losses(capture.losses)
-    rows.append(("losses", lost[0] if lost else "none"))
-    rows += [("", text) for text in lost[1:]]
+    rows += _rows(_UNWINDING, unwinding(capture))
+    rows += _rows("losses", losses(capture.losses) or ["none"])
     rows.append(("own cost", _cost(capture, cpu_seconds, verbose)))
     rows += [("note", safe_text(note)) for note in dict.fromkeys([*capture.notes, *notes])]
     if verbose:
         rows += _details(capture)
     return rows
+
+
+def _rows(name: str, texts: Sequence[str]) -> list[tuple[str, str]]:
+    """``texts`` one to a row, the first one called ``name``."""
+    return [("" if number else name, text) for number, text in enumerate(texts)]
+
+
+def _fitting(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """``rows`` with those of unwinding broken at a terminal's width."""
+    kept: list[tuple[str, str]] = []
+    last = ""
+    for name, text in rows:
+        last = name or last
+        kept += _rows(name, wrapped(text, _ROOM) if last == _UNWINDING else [text])
+    return kept
 
 
 def _without(rows: list[tuple[str, str]], names: Container[str]) -> list[tuple[str, str]]:

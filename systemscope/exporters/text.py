@@ -18,6 +18,7 @@ from systemscope.exporters.text_functions import write_functions
 from systemscope.exporters.text_page import BOLD, DIM, PLAIN, Page, wrap
 from systemscope.exporters.text_totals import Group, Totals
 from systemscope.exporters.text_waits import write_waits
+from systemscope.exporters.unwound import unwinding
 from systemscope.model import BLOCKED_STATES, Gap, Profile, State, state_name
 
 _THREADS = 12
@@ -160,6 +161,8 @@ def _write_losses(page: Page, profile: Profile) -> None:
     page.heading("Losses", "" if lost else "none")
     for words in lost:
         _write_wrapped(page, words, PLAIN)
+    for number, words in enumerate(unwinding(profile.capture)):
+        _write_wrapped(page, words if number else f"unwinding: {words}", DIM)
     notes = list(dict.fromkeys([*profile.capture.notes, *profile.notes]))
     for note in notes[:_NOTES]:
         _write_wrapped(page, note, DIM)

@@ -275,6 +275,8 @@ class _Reader:
                 notes.append(line[len(words.NOTE) :])
             elif line.startswith(words.LOSS):
                 notes.append(f"lost when it was recorded: {line[len(words.LOSS) :]}")
+            elif line.startswith(words.UNWINDING):
+                notes.append(f"of the recording's user stacks: {line[len(words.UNWINDING) :]}")
         return notes
 
 

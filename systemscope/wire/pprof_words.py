@@ -11,6 +11,7 @@ KERNEL = "kernel: "
 HOST = "host: "
 EVENT = "event: "
 ENDED_BY = "ended by: "
+UNWINDING = "unwinding: "
 LOSS = "loss: "
 NOTE = "note: "
 

@@ -23,13 +23,19 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import BinaryIO, Callable, Optional, Union
+from enum import Enum
+from typing import BinaryIO, Callable, Optional, TypeVar, Union
 
 from systemscope.collectors.request import (
     DEFAULT_FREQUENCY,
     DEFAULT_MIN_BLOCK_NS,
+    DEFAULT_UNWIND_BYTES,
     MAX_STACK_DEPTH,
+    MAX_UNWIND_BYTES,
+    MIN_UNWIND_BYTES,
     Request,
+    Unwind,
+    usual_cache_directory,
 )
 from systemscope.errors import UsageError
 from systemscope.model import Profile
@@ -37,6 +43,7 @@ from systemscope.model.filters import IdleThreads, Selection, select
 from systemscope.model.states import State
 
 Ids = Union[int, Iterable[int], None]
+_Choice = TypeVar("_Choice", bound=Enum)
 
 
 def profile(
@@ -53,6 +60,9 @@ def profile(
     max_stack: int = MAX_STACK_DEPTH,
     user_stacks: bool = True,
     kernel_stacks: bool = True,
+    unwind: Union[Unwind, str] = Unwind.AUTO,
+    unwind_bytes: int = DEFAULT_UNWIND_BYTES,
+    cache_directory: Union[str, os.PathLike[str], None] = None,
     states: Optional[Iterable[State]] = None,
     idle_threads: Union[IdleThreads, str, None] = None,
     timeline: bool = False,
@@ -68,9 +78,13 @@ def profile(
     instruction to its end, and waited for. The window lasts ``duration`` seconds, or until
     ``stop()`` is true, or until the last target has ended; a window that nothing would end is
     refused. ``frequency`` is samples a second and CPU; waits of ``min_block_us`` microseconds or
-    more carry their own stacks. ``states`` keeps only these states' samples. ``idle_threads`` is
-    "show", "hide" or "only", as on the command line. ``timeline`` records the order of things too
-    (``profile.capture.timeline``), ``delays`` the kernel's own delay accounting
+    more carry their own stacks. ``max_stack`` frames are kept of a kernel and of a user stack, from
+    the leaf on. ``unwind`` is how user stacks are walked, "auto", "dwarf" or "fp", as on the
+    command line; at most ``unwind_bytes`` of kernel memory hold the unwind tables, and
+    ``cache_directory`` keeps them for the next window (None: where SYSTEMSCOPE_CACHE says, else
+    among the user's caches; "": nowhere). ``states`` keeps only these states' samples.
+    ``idle_threads`` is "show", "hide" or "only", as on the command line. ``timeline`` records the
+    order of things too (``profile.capture.timeline``), ``delays`` the kernel's own delay accounting
     (``Thread.delays``). With ``names`` False nothing is named: the result has no samples, and is to
     be written as a capture, for :func:`load` elsewhere. ``without`` names kernel features not to
     use.
@@ -94,6 +108,9 @@ def profile(
         kernel_stacks=kernel_stacks,
         timeline=timeline,
         delays=delays,
+        unwind=_choice("unwind", unwind, Unwind),
+        unwind_bytes=unwind_bytes,
+        cache_directory=_cache(cache_directory),
         disabled=frozenset(without),
     )
     _check(request, stop)
@@ -192,14 +209,22 @@ def _ids(given: Ids) -> tuple[int, ...]:
     return ids
 
 
+def _cache(given: Union[str, os.PathLike[str], None]) -> str:
+    return usual_cache_directory() if given is None else os.fspath(given)
+
+
 def _idle(given: Union[IdleThreads, str, None], system_wide: bool) -> IdleThreads:
     if given is None:
         return IdleThreads.HIDE if system_wide else IdleThreads.SHOW
+    return _choice("idle_threads", given, IdleThreads)
+
+
+def _choice(argument: str, given: Union[_Choice, str], choices: type[_Choice]) -> _Choice:
     try:
-        return IdleThreads(given)
+        return choices(given)
     except ValueError:
-        choices = ", ".join(one.value for one in IdleThreads)
-        raise UsageError(f"idle_threads {given!r} is not known", f"use {choices}") from None
+        known = ", ".join(str(one.value) for one in choices)
+        raise UsageError(f"{argument} {given!r} is not known", f"use {known}") from None
 
 
 def _check(request: Request, stop: Optional[Callable[[], bool]]) -> None:
@@ -210,5 +235,14 @@ def _check(request: Request, stop: Optional[Callable[[], bool]]) -> None:
         raise UsageError("nothing would end this window", "give a duration, or a stop function")
     if request.duration_ns is not None and request.duration_ns <= 0:
         raise UsageError("the duration is not positive", "give it in seconds")
-    if request.frequency < 1 or request.max_stack < 1:
-        raise UsageError("frequency or max_stack is out of range", "give positive numbers")
+    if request.frequency < 1:
+        raise UsageError("the frequency is not positive", "give it in samples a second")
+    if not 1 <= request.max_stack <= MAX_STACK_DEPTH:
+        raise UsageError("max_stack is out of range", f"give 1 to {MAX_STACK_DEPTH}")
+    if not MIN_UNWIND_BYTES <= request.unwind_bytes <= MAX_UNWIND_BYTES:
+        limits = f"{MIN_UNWIND_BYTES:,} to {MAX_UNWIND_BYTES:,}"
+        raise UsageError("unwind_bytes is out of range", f"give {limits} bytes")
+    if request.unwind is Unwind.DWARF and not request.user_stacks:
+        raise UsageError(
+            "unwind 'dwarf' and user_stacks False exclude each other", "leave one of them out"
+        )

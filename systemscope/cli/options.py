@@ -11,7 +11,17 @@ from systemscope.cli import values
 from systemscope.cli.destination import choose_format, fit, is_special, refuse_states
 from systemscope.cli.profile_usage import usage
 from systemscope.cli.usage import parse
-from systemscope.collectors.request import DEFAULT_FREQUENCY, DEFAULT_MIN_BLOCK_NS, Request
+from systemscope.collectors.request import (
+    DEFAULT_FREQUENCY,
+    DEFAULT_MIN_BLOCK_NS,
+    DEFAULT_UNWIND_BYTES,
+    MAX_STACK_DEPTH,
+    MAX_UNWIND_BYTES,
+    MIN_UNWIND_BYTES,
+    Request,
+    Unwind,
+    usual_cache_directory,
+)
 from systemscope.errors import UsageError
 from systemscope.exporters.formats import ExportOptions, Format, formats
 from systemscope.model.filters import IdleThreads, Selection, ThreadKind
@@ -74,12 +84,54 @@ def _refuse_conflicts(given: dict[str, Any], command: Optional[tuple[str, ...]])
     ):
         if given[one] and given[other]:
             raise UsageError(f"{one} and {other} exclude each other", "give one of them or none")
+    _refuse_unwinding_of_nothing(given)
     for option in ("--pid", "--tid", "--comm", "--cgroup"):
         if command and given[option] is not None:
             raise UsageError(
                 f"{option} and a command to start exclude each other",
                 f"leave out {option} or what follows '--'",
             )
+
+
+def _refuse_unwinding_of_nothing(given: dict[str, Any]) -> None:
+    """What is about unwind tables makes no sense where none are used."""
+    reasons = [one for one in ("--kernel-stacks-only", "--kernel-threads-only") if given[one]]
+    method = given["--unwind"]
+    if reasons and method not in (None, Unwind.AUTO.value):
+        raise UsageError(
+            f"--unwind {method} and {reasons[0]}, which leaves user stacks out, exclude each other",
+            "give one of them",
+        )
+    if method == Unwind.FRAME_POINTERS.value:
+        reasons.append("--unwind fp")
+    if reasons and given["--unwind-memory"] is not None:
+        raise UsageError(
+            f"--unwind-memory and {reasons[0]}, which needs no unwind tables, exclude each other",
+            "give one of them",
+        )
+
+
+def _unwind(given: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a request that say how stacks are walked."""
+    method, memory, depth = (
+        given[f"--{name}"] for name in ("unwind", "unwind-memory", "max-stack")
+    )
+    choices = tuple(one.value for one in Unwind)
+    wanted = Unwind(values.choice("--unwind", method, choices)) if method else Unwind.AUTO
+    size = DEFAULT_UNWIND_BYTES
+    if memory is not None:
+        size = values.size_bytes("--unwind-memory", memory, MIN_UNWIND_BYTES, MAX_UNWIND_BYTES)
+    most = MAX_STACK_DEPTH
+    if depth is not None:
+        most = values.integer("--max-stack", depth, 1, MAX_STACK_DEPTH)
+    uses_tables = wanted is not Unwind.FRAME_POINTERS and not given["--kernel-stacks-only"]
+    kept = uses_tables and not given["--no-cache"]
+    return {
+        "unwind": wanted,
+        "unwind_bytes": size,
+        "max_stack": most,
+        "cache_directory": usual_cache_directory() if kept else "",
+    }
 
 
 def _request(
@@ -110,6 +162,7 @@ def _request(
         spool_directory=_spool_directory(path) if timeline else "",
         delays=given["--delays"],
         disabled=optional("--without", _features, frozenset()),
+        **_unwind(given),
     )
 
 

@@ -42,6 +42,14 @@ The window:
                             shorter ones are added up and sampled (default 1000).
   -U, --user-stacks-only    Leave kernel frames out.
   -K, --kernel-stacks-only  Leave user frames out.
+  --unwind METHOD           How to walk user stacks: auto (the default), by the unwind tables of the
+                            files, and by frame pointers where this kernel cannot do that or a file
+                            has no table; dwarf, the same but refused where this kernel cannot; or
+                            fp, by frame pointers only.
+  --unwind-memory SIZE      Kernel memory for unwind tables, at most (default 64M): 1M to 4G.
+  --max-stack N             Frames kept of a kernel stack, and of a user stack, from the leaf on: 1
+                            to 127 (default 127). Callers further out are cut off, and counted.
+  --no-cache                Neither read nor keep unwind tables on disk.
   --delays                  Add what the kernel's own delay accounting says of each thread: waiting
                             for CPU, block I/O, swap-in, reclaim and more.
   --timeline                Record the order of things too, for a capture that is to become a

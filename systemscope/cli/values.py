@@ -12,6 +12,8 @@ MAX_PID = 4_194_304  # PID_MAX_LIMIT of 64-bit kernels (include/linux/threads.h)
 MAX_FREQUENCY = 10_000
 MAX_SECONDS = 366 * 24 * 3600
 MAX_CPU = 65_535
+_SIZE = re.compile(r"(\d{1,12})([kmg]?)(?:(?<=[kmg])i?b)?\Z", re.ASCII | re.IGNORECASE)
+_SHIFTS = {"": 0, "k": 10, "m": 20, "g": 30}
 _INTEGER = re.compile(r"\d{1,18}\Z", re.ASCII)
 _NUMBER = re.compile(r"(\d{1,12}(\.\d{0,9})?|\.\d{1,9})\Z", re.ASCII)
 
@@ -49,6 +51,25 @@ def min_block_ns(text: str) -> int:
 def microseconds_ns(option: str, text: str) -> int:
     """Microseconds, up to a minute, as nanoseconds."""
     return round(number(option, text, 0, 60_000_000, "microseconds") * 1_000)
+
+
+def size_bytes(option: str, text: str, low: int, high: int) -> int:
+    """A size in [low, high], as bytes: ``512k``, ``64M``, ``1G``, or bytes as they are."""
+    found = _SIZE.match(text)
+    size = int(found[1]) << _SHIFTS[found[2].lower()] if found else -1
+    if not low <= size <= high:
+        raise UsageError(
+            f"{option} {text!r} is not a size from {_size(low)} to {_size(high)}",
+            f"give it like {option} 64M",
+        )
+    return size
+
+
+def _size(number: int) -> str:
+    for letter, shift in reversed(_SHIFTS.items()):
+        if number >> shift and not number % (1 << shift):
+            return f"{number >> shift}{letter.upper()}"
+    return str(number)
 
 
 def id_list(option: str, text: str) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import Enum
 from typing import Optional
@@ -10,6 +11,10 @@ DEFAULT_FREQUENCY = 99
 DEFAULT_MIN_BLOCK_NS = 1_000_000
 MAX_STACK_DEPTH = 127
 DEFAULT_UNWIND_BYTES = 64 << 20
+#: Below, the tables of a libc alone find no room; above, no host should lend that much.
+MIN_UNWIND_BYTES, MAX_UNWIND_BYTES = 1 << 20, 4 << 30
+#: Names the directory in which unwind tables are kept for the next run.
+CACHE_VARIABLE = "SYSTEMSCOPE_CACHE"
 
 
 class Unwind(Enum):
@@ -63,6 +68,17 @@ class Request:
     def system_wide(self) -> bool:
         """True when no target is named."""
         return not (self.pids or self.tids or self.comm or self.cgroup or self.command)
+
+
+def usual_cache_directory() -> str:
+    """Where unwind tables are kept for the next run: where the user wants them, else where the
+    user's caches are."""
+    wanted = os.environ.get(CACHE_VARIABLE, "")
+    if wanted:
+        return os.path.abspath(wanted)
+    from systemscope.elf.cache import default_directory
+
+    return default_directory()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pytest
 
 import systemscope
 from systemscope import api
+from systemscope.collectors.request import Request, Unwind
 from systemscope.errors import OutputError, UsageError
 from tests.unit.fake_captures import SECOND, frame, profile, sample, thread
 
@@ -44,9 +45,34 @@ def test_windows_that_make_no_sense() -> None:
         {"pid": 1, "command": ["true"]},
         {"duration": 1, "frequency": 0},
         {"duration": 1, "idle_threads": "sometimes"},
+        {"duration": 1, "unwind": "magic"},
+        {"duration": 1, "unwind": "dwarf", "user_stacks": False},
+        {"duration": 1, "unwind_bytes": 1000},
+        {"duration": 1, "unwind_bytes": 5 << 30},
+        {"duration": 1, "max_stack": 0},
+        {"duration": 1, "max_stack": 128},
     ):
         with pytest.raises(UsageError):
             systemscope.profile(**arguments)  # type: ignore[arg-type]
+
+
+def test_how_stacks_are_walked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Request] = []
+
+    def run(request: Request, *rest: object) -> systemscope.Profile:
+        asked.append(request)
+        return one()
+
+    monkeypatch.setattr(api, "_run", run)
+    monkeypatch.setenv("SYSTEMSCOPE_CACHE", "/cache")
+    systemscope.profile(duration=1)
+    assert asked[-1] == Request(duration_ns=SECOND, cache_directory="/cache")
+    systemscope.profile(duration=1, unwind=Unwind.DWARF, unwind_bytes=1 << 20, cache_directory="")
+    expected = Request(duration_ns=SECOND, unwind=Unwind.DWARF, unwind_bytes=1 << 20)
+    assert asked[-1] == expected
+    systemscope.profile(duration=1, unwind="fp", cache_directory=Path("/elsewhere"))
+    assert asked[-1].unwind is Unwind.FRAME_POINTERS
+    assert asked[-1].cache_directory == "/elsewhere"
 
 
 def test_writing_to_a_path_and_a_stream(tmp_path: Path) -> None:

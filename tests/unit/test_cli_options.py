@@ -14,21 +14,24 @@ from systemscope.cli.exit_codes import ExitCode
 from systemscope.cli.main import main
 from systemscope.cli.options import read_options
 from systemscope.cli.usage import HelpShown
-from systemscope.collectors.request import Request
+from systemscope.collectors.request import Request, Unwind, usual_cache_directory
 from systemscope.errors import UsageError
 from systemscope.model import State
 from systemscope.model.filters import IdleThreads, ThreadKind
+
+CACHE = "/var/cache/of tests"
 
 
 @pytest.fixture(autouse=True)
 def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_sample_rate_limit", lambda: 5000)
     monkeypatch.setattr(module, "_online_cpus", lambda: (0, 1, 2, 3))
+    monkeypatch.setenv("SYSTEMSCOPE_CACHE", CACHE)
 
 
 def test_defaults() -> None:
     options = read_options("profile", [])
-    assert options.request == Request()
+    assert options.request == Request(cache_directory=CACHE)
     assert options.format.name == "folded"
     assert options.path == ""
     assert options.selection.idle is IdleThreads.HIDE
@@ -54,6 +57,7 @@ def test_everything_at_once() -> None:
         min_block_ns=500_000,
         kernel_stacks=False,
         user_threads_only=True,
+        cache_directory=CACHE,
     )
     assert options.selection.idle is IdleThreads.ONLY
     assert options.selection.kind is ThreadKind.USER
@@ -62,6 +66,32 @@ def test_everything_at_once() -> None:
     assert not options.export.state
     assert options.verbose
     assert options.path == "x.txt"
+
+
+def test_how_stacks_are_walked() -> None:
+    for command in ("profile", "oncpu", "offcpu"):
+        words = "--unwind dwarf --unwind-memory 1G --max-stack 12 --no-cache"
+        request = read_options(command, words.split()).request
+        assert request.unwind is Unwind.DWARF
+        assert request.unwind_bytes == 1 << 30
+        assert request.max_stack == 12
+        assert request.cache_directory == ""
+    assert read_options("profile", ["--unwind=auto", "-K"]).request.unwind is Unwind.AUTO
+    pointers = read_options("profile", ["--unwind", "fp", "--no-cache"]).request
+    assert pointers.unwind is Unwind.FRAME_POINTERS
+
+
+def test_tables_are_kept_where_the_user_wants_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert read_options("profile", []).request.cache_directory == CACHE
+    for words in (["--no-cache"], ["--unwind", "fp"], ["-K"]):
+        assert read_options("profile", words).request.cache_directory == ""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SYSTEMSCOPE_CACHE", "here")
+    assert usual_cache_directory() == str(tmp_path / "here")
+    monkeypatch.setenv("SYSTEMSCOPE_CACHE", "")
+    assert Path(usual_cache_directory()).is_absolute()
 
 
 def test_a_command_keeps_its_own_options() -> None:
@@ -120,6 +150,17 @@ def test_output_formats() -> None:
         (["--idle-threads", "no"], "show, hide, only"),
         (["--state", "x"], "the states are"),
         (["--cpu", "7"], "not online"),
+        (["--unwind", "magic"], "auto, dwarf, fp"),
+        (
+            ["--unwind", "dwarf", "-K"],
+            "--kernel-stacks-only, which leaves user stacks out, exclude",
+        ),
+        (["--unwind", "fp", "--kernel-threads-only"], "--kernel-threads-only, which leaves user"),
+        (["--unwind", "fp", "--unwind-memory", "8M"], "--unwind fp, which needs no unwind tables"),
+        (["-K", "--unwind-memory", "8M"], "needs no unwind tables, exclude each other"),
+        (["--unwind-memory", "512k"], "not a size from 1M to 4G"),
+        (["--max-stack", "0"], "from 1 to 127"),
+        (["--max-stack", "128"], "from 1 to 127"),
     ],
 )
 def test_refusals_are_one_sentence(

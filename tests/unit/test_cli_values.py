@@ -61,6 +61,31 @@ def test_cpu_lists() -> None:
     assert "0-3,7" in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1048576", 1 << 20),
+        ("2048k", 2 << 20),
+        ("64M", 64 << 20),
+        ("1g", 1 << 30),
+        ("4GiB", 4 << 30),
+        ("5MB", 5 << 20),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert values.size_bytes("--unwind-memory", text, 1 << 20, 4 << 30) == size
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "0", "512k", "5G", "-1M", "1.5G", "64 M", "64Mi", "64MM", "9B", "M", "9" * 40, "٣M"],
+)
+def test_bad_sizes(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--unwind-memory .* not a size from 1M to 4G") as caught:
+        values.size_bytes("--unwind-memory", text, 1 << 20, 4 << 30)
+    assert "64M" in caught.value.remedy
+
+
 def test_states() -> None:
     assert values.state_list("running,[Sleeping]") == {State.RUNNING, State.SLEEPING}
     with pytest.raises(UsageError) as caught:

@@ -11,6 +11,7 @@ import pytest
 
 from systemscope.cli.doctor_cmd import Report, make_report
 from systemscope.cli.exit_codes import ExitCode
+from systemscope.collectors.unwind_method import unwind_method
 from systemscope.kernel.capabilities import Capabilities, Examination, probes
 from systemscope.kernel.privileges import Privileges, SeccompMode
 from systemscope.kernel.probing import Finding
@@ -88,6 +89,25 @@ def test_a_kernel_whose_only_doubt_is_perf(
     assert report.strategy["scheduler"] == "tracepoint"
     assert report.strategy["stacks of waits"] == "switch-out"
     assert "note: x" in "\n".join(report.lines())
+    assert report.strategy["user stacks"].startswith("by unwind tables (tail calls): ")
+
+
+@pytest.mark.parametrize(
+    ("offered", "method", "missing"),
+    [
+        ({"bpf_loop", "bounded_loops"}, "bpf_loop", ""),
+        ({"bpf_loop"}, "bpf_loop", ""),
+        ({"bounded_loops"}, "bounded loop", "bpf_loop, Linux 5.17"),
+        (set(), "tail calls", "bounded loops, Linux 5.3"),
+    ],
+)
+def test_the_way_to_unwind_and_what_a_better_one_needs(
+    offered: set[str], method: str, missing: str
+) -> None:
+    found, meaning = unwind_method(replace(Capabilities(), **dict.fromkeys(offered, True)))
+    assert found == method
+    assert missing in meaning and "\n" not in meaning
+    assert ("is missing" in meaning or "are missing" in meaning) == bool(missing)
 
 
 def test_every_feature_is_told() -> None:

@@ -281,6 +281,24 @@ def test_tables(browser: Browser, tmp_path: Path) -> None:
         page.wait_for_selector("#panel-waits ol >> text=loop")
 
 
+def test_a_wait_is_not_told_by_its_missing_root(browser: Browser, tmp_path: Path) -> None:
+    mark = Frame("[truncated stack]", FrameKind.PSEUDO)
+    sleeps = (frame("pipe_read", FrameKind.KERNEL), frame("vfs_read", FrameKind.KERNEL))
+    of = made()
+    main = of.capture.threads[0]
+    of.samples = [
+        sample(main, 2 * SECOND, *sleeps, mark, state=State.SLEEPING),
+        sample(main, SECOND, *sleeps, frame("loop"), mark, state=State.SLEEPING),
+    ]
+    with opened(browser, tmp_path, of) as page:
+        assert "[truncated stack]" in names(page), "it is in the graph"
+        page.locator("#tab-waits").click()
+        told = page.locator("#panel-waits tbody tr summary").all_inner_texts()
+        assert "pipe_read" in told[0] and "vfs_read" in told[0], "the kernel is all there is"
+        assert "pipe_read" in told[1] and "loop" in told[1] and "vfs_read" not in told[1]
+        assert not any("truncated" in text for text in told)
+
+
 def test_keyboard_alone(browser: Browser, tmp_path: Path) -> None:
     with opened(browser, tmp_path, made()) as page:
         for key in ("ArrowDown", "ArrowDown", "ArrowDown", "ArrowDown"):

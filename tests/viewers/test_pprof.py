@@ -19,7 +19,17 @@ from pathlib import Path
 import pytest
 
 from systemscope.exporters.pprof import write
-from systemscope.model import Delay, DelayKind, Frame, FrameKind, Gap, Mapping, Profile, State
+from systemscope.model import (
+    Delay,
+    DelayKind,
+    Frame,
+    FrameKind,
+    Gap,
+    Mapping,
+    Profile,
+    State,
+    UnwindReport,
+)
 from tests.unit.fake_captures import SECOND, frame, profile, sample, thread
 from tests.viewers.browser import refuse, require
 
@@ -154,6 +164,18 @@ def test_raw(file: str) -> None:
     assert "PeriodType: cpu nanoseconds\nPeriod: 10101010\n" in report
     assert "samples/count wall/nanoseconds[dflt] cpu/nanoseconds runnable/nanoseconds" in report
     assert "/bin/app" in report and "[kernel.kallsyms]" in report
+
+
+def test_stacks_without_a_root(tmp_path: Path) -> None:
+    mark = Frame("[no unwind table]", FrameKind.PSEUDO)
+    mapping = Mapping(0x400000, 0x500000, 0, "/bin/app")
+    work = Frame("work", FrameKind.USER, 0x400123, "app", mapping=mapping)
+    made = profile(sample(thread(1), 9 * MS, work, mark))
+    made.capture.unwinding = UnwindReport("bpf_loop")
+    file = saved(made, tmp_path / "a.pb.gz")
+    assert flat(run("-unit=ms", "-top", file)) == {"work": (9, 9), "[no unwind table]": (0, 9)}
+    told = run("-comments", file)
+    assert "unwinding: 0.0 % of 80 stacks whole by unwind tables (bpf_loop)" in told
 
 
 def test_an_empty_profile_is_valid(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Callable, Optional
 
 from systemscope.elf.cfi import Functions
@@ -16,6 +16,7 @@ from systemscope.elf.cfi_program import ROW_SHIFT, RULE_MASK
 from systemscope.elf.errors import ElfError
 
 PAGE_WORDS = 1024
+_PIECE = 8192
 _MAX_CUTS = 16  # of one function
 _MAX_PARTS = 1 << 15  # of all together
 BLOCK_BITS = 8
@@ -126,7 +127,7 @@ def pack_blocks(
     known: dict[bytes, int] = {}
     here = 0  # how many bytes of words are done
     force = b"\0\0\0"  # the rule in force
-    for passed, (block, length) in enumerate(Counter(blocks).items()):
+    for passed, (block, length) in enumerate(_runs(blocks)):
         if len(index) < block:
             entry = _entry(b"\0" + force, known, rows, count, limit)
             index.extend(array("I", [entry]) * (block - len(index)))
@@ -140,6 +141,19 @@ def pack_blocks(
         if slice is not None and passed % _SLICE_EVERY == 0:
             slice()
     return index, rows, sum(map(len, known)) // 4
+
+
+def _runs(blocks: array[int]) -> Iterator[tuple[int, int]]:
+    """(block, how many rows it has) of each block that has rows, a piece at a time: a block has at
+    most 256 rows, so each piece holds whole ones, and one at the end that the next may go on with.
+    """
+    begin = 0
+    while begin < len(blocks):
+        counts = Counter(blocks[begin : begin + _PIECE])
+        if begin + _PIECE < len(blocks):
+            counts.popitem()
+        yield from counts.items()
+        begin += sum(counts.values())
 
 
 def _split(keys: array[int]) -> tuple[bytes, array[int]]:

@@ -22,7 +22,8 @@ from systemscope.elf.header import Machine
 
 
 class CfaKind(IntEnum):
-    """How the canonical frame address (CFA: sp before the call) is found."""
+    """How the canonical frame address (CFA: sp before the call) is found. Rules of the first three
+    kinds have no other fields."""
 
     NONE = 0  # no table for this code
     UNSUPPORTED = 1  # a rule of a kind that is not known here

@@ -43,8 +43,11 @@ ENTRY_BYTES = 64
 MAX_TABLE_BYTES = 4 << 24
 _ADDRESS_LIMIT = 1 << 48
 _MAX_TRAMPOLINE = 64
-#: Trampolines are looked for in images up to this size (a vdso has 8 KiB).
-TRAMPOLINE_IMAGE_BYTES = 64 << 10
+#: Trampolines are looked for in images up to this size (a vdso has 8 KiB, or a few pages
+#: of 64 KiB).
+TRAMPOLINE_IMAGE_BYTES = 256 << 10
+#: More than any program has; each function is looked for in all of them.
+_MAX_EXECUTABLE = 64
 #: mov x8, #139 (__NR_rt_sigreturn); svc #0: how libgcc knows aarch64's trampoline too.
 _AARCH64_SIGRETURN = bytes.fromhex("681180d2010000d4")
 
@@ -148,11 +151,12 @@ def _describe(
 
 
 def _executable(image: ElfImage) -> list[tuple[int, int]]:
-    return [
+    ranges = [
         (s.address, min(s.address + s.memory_size, _ADDRESS_LIMIT))
         for s in image.header.segments
         if s.type == SegmentType.LOAD and s.executable
     ]
+    return ranges[:_MAX_EXECUTABLE]
 
 
 def _trampoline_test(image: ElfImage) -> Optional[Callable[[int, int], bool]]:

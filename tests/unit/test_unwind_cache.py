@@ -51,7 +51,7 @@ def test_that_there_is_no_table_is_kept_too(cache: TableCache) -> None:
 def test_whatever_makes_another_table_makes_another_key() -> None:
     """Also in images of more than the size that is taken in whole."""
     keys = set()
-    padding = bytes(100_000)
+    padding = bytes(300_000)
     variants = [
         Image(FRAMES, code=padding),
         Image(FRAMES[:-1] + b"\1", code=padding),

@@ -17,7 +17,16 @@ from systemscope.collectors.plan import Plan, make_plan
 from systemscope.collectors.request import Request
 from systemscope.kernel.btf import BtfKind, KernelBtf
 from systemscope.kernel.capabilities import Capabilities, probe
-from systemscope.programs.config import Hook, ProgramConfig, StackTable, Storage, Walk
+from systemscope.programs.config import (
+    Hook,
+    Loop,
+    ProgramConfig,
+    Registers,
+    StackTable,
+    Storage,
+    UnwindConfig,
+    Walk,
+)
 from systemscope.programs.maps import profiler_maps
 
 pytestmark = pytest.mark.kernel
@@ -25,8 +34,12 @@ pytestmark = pytest.mark.kernel
 #: What older kernels lack, one step after the other.
 LANGUAGES: dict[str, dict[str, Any]] = {
     "newest": {},
-    "no direct values": {"isa": 2, "direct_values": False},
-    "no loops": {"isa": 2, "direct_values": False, "bounded_loops": False},
+    "no direct values": {
+        "isa": 2,
+        "direct_values": False,
+        "unwind": UnwindConfig(Loop.BOUNDED, Registers.TASK_STACK, chunks=0, pages=64),
+    },
+    "no loops": {"isa": 2, "direct_values": False, "bounded_loops": False, "unwind": None},
     "4.9": {
         "isa": 1,
         "direct_values": False,
@@ -34,6 +47,7 @@ LANGUAGES: dict[str, dict[str, Any]] = {
         "value_arguments": False,
         "probe_read_kernel": False,
         "stack_table": StackTable.STACK_ID,
+        "unwind": None,
         "state_argument": False,
     },
 }
@@ -139,7 +153,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "CPUs": {"cpu_ranges": ((0, 0), (2, 5), (7, 4095))},
     "shifted states": {"state_bits": None},
     "NMI": {"nmi_sampler": True},
-    "stack ids": {"stack_table": StackTable.STACK_ID},
+    "stack ids": {"stack_table": StackTable.STACK_ID, "unwind": None},
+    "frame pointers": {"unwind": None},
+    "bounded loop": {"unwind": UnwindConfig(Loop.BOUNDED)},
+    "old user reads": {"unwind": UnwindConfig(read_user=False)},
     "wake-ups": {"layout": None},
 }
 

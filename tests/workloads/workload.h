@@ -64,7 +64,9 @@ static inline void stop_after(double seconds)
  * that use no stack, whatever -mno-omit-leaf-frame-pointer says. */
 INLINE void keep_frame(void)
 {
+#ifndef WITHOUT_FRAME_POINTER
 	__asm__ volatile("" : : "r"(__builtin_frame_address(0)));
+#endif
 }
 
 INLINE u64 read_clock(clockid_t clock)

@@ -6,7 +6,15 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.workloads.build import BINARIES, SOURCES, NoCompiler, Program, build, compiler
+from tests.workloads.build import (
+    BINARIES,
+    FRAME_POINTER,
+    SOURCES,
+    NoCompiler,
+    Program,
+    build,
+    compiler,
+)
 
 DIRECTORY = BINARIES / "unwinding"
 NO_FRAME_POINTER = ("-fomit-frame-pointer",)
@@ -38,6 +46,7 @@ _PROGRAMS = (
     *map(_program, ("callbacks", "deep", "handlers", "threads", "late", "clocks", "starts")),
     *map(_program, ("frames", "realigned", "binds", "tails", "children", "jit")),
     _program("stubs", "@stubs_lib.so", "-Wl,-z,lazy", "-Wl,-rpath,$ORIGIN"),
+    replace(_program("deep"), name="deep_fp", flags=FRAME_POINTER),
     replace(_program("untabled"), special=(("unwinding/untabled_part.c", UNTABLED),)),
     _static("static", link="-static"),
     _static("static_pie", "-fPIE", link="-static-pie"),

@@ -18,6 +18,7 @@ from systemscope.elf.unwind_rules import (
     EXPRESSION,
     EXTRA,
     FP,
+    IN_REGISTER,
     OFFSET,
     RA,
     REGISTER,
@@ -196,7 +197,12 @@ class Programs:
             saved = UNDEFINED
         elif operation == 0x08:  # DW_CFA_same_value
             saved = SAME_VALUE
-        elif operation in (0x09, 0x14, 0x15):  # DW_CFA_register, val_offset, val_offset_sf
+        elif operation == 0x09:  # DW_CFA_register
+            number, at = read_uleb128(code, at)
+            saved = ELSEWHERE
+            if slot == RA and number == self._book.registers.vfork:
+                saved = IN_REGISTER
+        elif operation in (0x14, 0x15):  # DW_CFA_val_offset, val_offset_sf
             _, at = read_uleb128(code, at)
             saved = ELSEWHERE
         elif operation == 0x10:  # DW_CFA_expression

@@ -18,10 +18,11 @@ from systemscope.elf.header import SegmentType
 from systemscope.elf.image import ElfImage
 from systemscope.elf.unwind_pack import BLOCK_BITS, PAGE_WORDS
 from systemscope.elf.unwind_rules import RULE
+from systemscope.elf.unwind_stubs import linker_stubs
 from systemscope.elf.unwind_table import TRAMPOLINE_IMAGE_BYTES, UnwindTable, build_unwind_table
 
 #: Changes whenever the same file would give another table.
-_FORMAT = 1
+_FORMAT = 2
 _HEADER = Struct("<QQQQQQQQ")  # low, blocks, rows, rules, rules_at, source, fdes, skipped
 _SOURCES = ("", ".eh_frame", ".debug_frame", ".eh_frame + .debug_frame")
 _NOTHING = _HEADER.pack(*[0] * 8)
@@ -64,6 +65,8 @@ def table_key(image: ElfImage) -> str:
         name, data, *rest = section
         digest.update(repr((name, len(data), *rest)).encode())
         digest.update(data)
+    for name, _, code in linker_stubs(image):
+        digest.update(repr((name, code)).encode())
     size = image.source.size
     if size <= TRAMPOLINE_IMAGE_BYTES:  # whose code is looked at, too
         digest.update(image.source.read(0, size))

@@ -49,6 +49,7 @@ class SaveKind(IntEnum):
     AT_CFA = 1  # *(cfa + the register's offset)
     AT_FRAME = 2  # *(fp + the register's offset)
     LOST = 3  # not known in the caller
+    IN_REGISTER = 4  # the return address, while vfork() runs on x86-64: in rdi
 
 
 class Rule(NamedTuple):
@@ -82,6 +83,7 @@ AARCH64_SIGNAL = Rule(
 UNDEFINED = "undefined"
 SAME_VALUE = "same value"
 ELSEWHERE = "elsewhere"  # a rule that is not supported
+IN_REGISTER = "in a register"  # of the return address: Registers.vfork
 Saved = Union[int, str, bytes, None]
 
 #: A state of the program: CFA register and offset, CFA expression, saves of fp, ra and extra.
@@ -94,17 +96,19 @@ MAX_RULES = 1 << 24
 
 
 class Registers(NamedTuple):
-    """DWARF numbers of the registers a walk follows; -1 for none."""
+    """DWARF numbers of the registers a walk follows; -1 for none. ``vfork`` is where the C
+    library's vfork keeps its return address, for the child's writes would hit the stack's."""
 
     sp: int
     fp: int
     ra: int
     extra: int
+    vfork: int
 
 
 REGISTERS = {
-    Machine.X86_64: Registers(sp=7, fp=6, ra=16, extra=3),
-    Machine.AARCH64: Registers(sp=31, fp=29, ra=30, extra=-1),
+    Machine.X86_64: Registers(sp=7, fp=6, ra=16, extra=3, vfork=5),
+    Machine.AARCH64: Registers(sp=31, fp=29, ra=30, extra=-1, vfork=-1),
 }
 
 
@@ -148,6 +152,8 @@ class RuleBook:
         fp = self._save(state[FP], base)
         ra = self._save(state[RA], base)
         extra = self._save(state[EXTRA], base)
+        if state[RA] == IN_REGISTER:
+            ra = (SaveKind.IN_REGISTER, 0)
         if ra[0] is SaveKind.SAME and not self._returns_in_register:
             ra = (SaveKind.LOST, 0)
         return Rule(kind, fp[0], ra[0], extra[0], offset, add, fp[1], ra[1], extra[1])

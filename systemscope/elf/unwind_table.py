@@ -33,6 +33,7 @@ from systemscope.elf.unwind_rules import (
     RuleBook,
     SaveKind,
 )
+from systemscope.elf.unwind_stubs import add_linker_stubs
 
 __all__ = ["CfaKind", "Rule", "SaveKind", "UnwindTable", "build_unwind_table"]
 
@@ -103,6 +104,7 @@ def build_unwind_table(
     if not functions.found:
         return None
     _add_entry(image, functions, book)
+    add_linker_stubs(image, functions, book)
     low = functions.found[0] >> 56 & -(1 << BLOCK_BITS)
     if ((functions.found[-1] >> 56) - low) >> BLOCK_BITS > limit // 4:
         raise ElfError("more code than an unwind table can cover")

@@ -12,6 +12,7 @@ from typing import Optional
 import pytest
 
 from systemscope.elf import ElfImage, Machine
+from systemscope.elf.unwind_stubs import linker_stubs
 from systemscope.elf.unwind_table import UnwindTable, build_unwind_table
 from tests.unit.cfi_maker import check_packing
 from tests.unit.unwind_oracles import K, Row, S, agrees, compare, readelf_rows
@@ -147,7 +148,24 @@ def test_no_section_headers_make_no_difference(tmp_path: Path) -> None:
     struct.pack_into("<HHH", data, 58, 0, 0, 0)
     without = build_unwind_table(ElfImage.from_bytes(bytes(data)))
     assert without is not None
-    assert without.words == table_of(path).words
+    table, image = table_of(path), ElfImage.from_bytes(path.read_bytes())
+    stubs = [range(start, start + len(code)) for _, start, code in linker_stubs(image)]
+    assert len(stubs) == 2  # _init and _fini are found by their sections alone
+    for address in range(table.low, table.low + 256 * table.blocks):
+        if not any(address in stub for stub in stubs):
+            assert without.rule_at(address) == table.rule_at(address), hex(address)
+
+
+@needs_cc
+def test_the_linkers_init_and_fini(tmp_path: Path) -> None:
+    path = compiled(tmp_path, "-O2")
+    table = table_of(path)
+    for _, start, code in linker_stubs(ElfImage.from_bytes(path.read_bytes())):
+        called = code.index(b"\x48\x83\xec\x08")
+        distances = [table.rule_at(start + at).offset for at in range(len(code))]
+        inside = len(code) - 1 - called - 4
+        assert distances == [8] * (called + 4) + [16] * inside + [8]
+        assert all(table.rule_at(start + at).cfa == 3 for at in range(len(code)))
 
 
 def library(name: str) -> Optional[Path]:

@@ -10,6 +10,7 @@ import pytest
 from systemscope.elf import ElfError
 from systemscope.elf.unwind_rules import RULE
 from systemscope.elf.unwind_table import CfaKind, Rule, SaveKind, UnwindTable, build_unwind_table
+from systemscope.programs.unwind_kinds import Cfa, Save
 from tests.unit.cfi_maker import (
     ARM_INITIAL,
     TEXT,
@@ -48,7 +49,13 @@ def test_the_numbers_are_those_the_walker_knows() -> None:
     names = "NONE UNSUPPORTED ENTRY STACK FRAME EXTRA STACK_DEREF FRAME_DEREF PLT SIGNAL REGISTER"
     assert " ".join(kind.name for kind in CfaKind) == names
     assert [int(kind) for kind in CfaKind] == list(range(11))
-    assert [kind.name for kind in SaveKind] == ["SAME", "AT_CFA", "AT_FRAME", "LOST"]
+    saves = "SAME AT_CFA AT_FRAME LOST IN_REGISTER"
+    assert " ".join(kind.name for kind in SaveKind) == saves
+    assert [int(kind) for kind in SaveKind] == list(range(5))
+    # The walker may not know the tables' reader: it has the numbers twice.
+    assert {one.name: int(one) for one in Save} == {one.name: int(one) for one in SaveKind}
+    told = {one.name: int(one) for one in Cfa}
+    assert told == {one.name: int(one) for one in CfaKind if one is not CfaKind.REGISTER}
     assert RULE.size == 16
     assert RULE.pack(3, 1, 1, 0, 16, 2, -16, -8, 5) == bytes.fromhex(
         "03010100 10000000 0200 f0ff f8ff 0500"
@@ -122,7 +129,8 @@ def test_rows_of_a_block_stay_in_one_page() -> None:
         (b"\x07\x10\xd0", CALLED),  # restore of the return address: what the CIE says
         (b"\x07\x10", NONE._replace(cfa=K.ENTRY)),
         (b"\x08\x10", CALLED._replace(ra=S.LOST, ra_offset=0)),
-        (b"\x09\x10\x05", CALLED._replace(ra=S.LOST, ra_offset=0)),  # register
+        (b"\x09\x10\x05", CALLED._replace(ra=S.IN_REGISTER, ra_offset=0)),  # register: vfork
+        (b"\x09\x10\x04", CALLED._replace(ra=S.LOST, ra_offset=0)),
         (b"\x14\x06\x02", CALLED._replace(fp=S.LOST)),  # val_offset
         (b"\x15\x06\x02", CALLED._replace(fp=S.LOST)),
         (b"\x10\x06" + block(b"\x76\x78"), CALLED._replace(fp=S.AT_FRAME, fp_offset=-8)),

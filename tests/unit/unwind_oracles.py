@@ -112,6 +112,8 @@ def _save_agrees(kind: int, offset: int, text: str) -> bool:
         return kind == S.SAME
     if text == "u":
         return kind in (S.SAME, S.LOST)
+    if text == "r5":  # rdi, where vfork keeps its return address
+        return kind == S.IN_REGISTER
     return kind in (S.LOST, S.AT_FRAME)
 
 

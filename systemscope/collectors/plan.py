@@ -266,6 +266,7 @@ def _layout(capabilities: Capabilities) -> Optional[KernelLayout]:
             regs_sp=offset("pt_regs", "sp"),
             regs_fp=offset("pt_regs", "regs[29]" if arm else "bp"),
             regs_extra=offset("pt_regs", "regs[30]" if arm else "bx"),
+            regs_rdi=-1 if arm else offset("pt_regs", "di"),
             regs_mode=offset("pt_regs", "pstate" if arm else "cs"),
             regs_size=btf.size("pt_regs") or -1,
             task_stack=offset("task_struct", "stack"),

@@ -100,6 +100,7 @@ class KernelLayout:
     regs_fp: int = -1
     regs_extra: int = -1  # x86: rbx; aarch64: the link register
     regs_size: int = -1  # of struct pt_regs
+    regs_rdi: int = -1  # x86 only
     regs_mode: int = -1  # x86: cs; aarch64: pstate
     task_stack: int = -1
 

@@ -153,10 +153,10 @@ class WalkScratch(Record):
 
     ``lookup`` lies in the instruction that the frame stands at. ``fp_at``, ``extra_at``: where the
     frame's registers were saved, read only when a rule asks for them; 0 while ``fp``, ``extra``
-    hold them. ``start`` to ``rules`` is the mapping found last, as in UnwindMapping. ``cache``
-    keeps rules found before, as CachedRule: what calls lies where it lay the last time.
-    ``window`` is a copy of the target's stack from ``window_at`` on, for reading it in small parts
-    costs more than what is read.
+    hold them. ``rdi`` is the first frame's. ``start`` to ``rules`` is the mapping found last, as in
+    UnwindMapping. ``cache`` keeps rules found before, as CachedRule: what calls lies where it lay
+    the last time. ``window`` is a copy of the target's stack from ``window_at`` on, for reading it
+    in small parts costs more than what is read.
     """
 
     depth: u32
@@ -168,6 +168,7 @@ class WalkScratch(Record):
     extra: u64
     fp_at: u64
     extra_at: u64
+    rdi: u64
     hash: u64
     start: u64
     end: u64

@@ -10,10 +10,8 @@ pointers saves rbp in every frame and asks for it in none.
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import Callable, Optional
 
-from systemscope.bpfasm.records import Record, u64
 from systemscope.bpfasm.types import MapSpec
 from systemscope.bpfasm.values import All, Any_, Expr, Pointer, Value
 from systemscope.model.unwinding import StackEnd
@@ -26,63 +24,28 @@ from systemscope.programs.records import (
     StackFlag,
     WalkScratch,
 )
+from systemscope.programs.unwind_kinds import (
+    NO_WINDOW,
+    STEP,
+    Cfa,
+    ReadUser,
+    Save,
+    WalkContext,
+    mix,
+)
 from systemscope.programs.unwind_pool import PoolReader
 
-#: ``read(to, size, address)`` copies the target's memory and answers 0 when it could.
-ReadUser = Callable[[Expr, int, Expr], Value]
-
-STEP = "unwind_step"
 _GO_ON, _STOP = 0, 1
 _WINDOW_BYTES = 8 * WINDOW_QUADS
-NO_WINDOW = 1 << 63  # no user address is near it
 _GOLDEN = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: spreads what lies close together
-_MULTIPLIER = 0xFF51AFD7ED558CCD  # MurmurHash3's 64-bit finalizer
 #: Pointer authentication codes lie above the bits of a user address.
 _ARM_ADDRESS = (1 << 48) - 1
 _UNKNOWN = 1  # in place of where the link register was saved: only a first frame has it
 
 
-class Cfa(IntEnum):
-    """How the canonical frame address is found, as ``elf.unwind_table.CfaKind``."""
-
-    NONE = 0
-    UNSUPPORTED = 1
-    ENTRY = 2
-    STACK = 3
-    FRAME = 4
-    EXTRA = 5
-    STACK_DEREF = 6
-    FRAME_DEREF = 7
-    PLT = 8
-    SIGNAL = 9
-
-
-class Save(IntEnum):
-    """Where the caller's register is, as ``elf.unwind_table.SaveKind``."""
-
-    SAME = 0
-    AT_CFA = 1
-    AT_FRAME = 2
-    LOST = 3
-
-
 #: Where in the rule's first half the kinds of saves are.
 _FP, _RA, _EXTRA = 8, 16, 24
 _NEEDS_FRAME = 1 << Cfa.NONE | 1 << Cfa.FRAME | 1 << Cfa.FRAME_DEREF
-
-
-class WalkContext(Record):
-    """What bpf_loop hands to each step; lies on the stack of the program."""
-
-    scratch: u64
-    task: u64
-
-
-def mix(g: Ground, scratch: Pointer, value: Expr) -> None:
-    """Take ``value`` into the hash of the stack."""
-    b = g.b
-    hashed = b.let((scratch.hash ^ value) * _MULTIPLIER)
-    scratch.hash = hashed ^ (hashed >> 29)
 
 
 class Step:
@@ -312,6 +275,10 @@ class Step:
         with b.if_(ip == 0):
             self._end(StackEnd.STRAYED)
         scratch.lookup = ip
+        # Nor was the code that the handler returns to, which this frame is, left by a call.
+        with b.block(), b.if_(scratch.depth > 1):
+            last = b.let(scratch.depth - 1)
+            scratch.ips[last] = scratch.ips[last] + 1
         self._push(ip + 1)
         b.exit(_GO_ON)
 
@@ -335,10 +302,15 @@ class Step:
                 b.set(address, self._pair[0] & _ARM_ADDRESS)
                 scratch.extra_at = _UNKNOWN
         else:
-            # With the word below it, where the frame pointer is kept mostly.
-            b.set(at, at - 8)
-            self._load(at)
-            b.set(address, self._pair[1])
+            with b.if_(self._kind(_RA) == Save.IN_REGISTER):
+                b.set(address, scratch.rdi)
+                with b.if_(scratch.depth > 1):
+                    self._end(StackEnd.STRAYED)
+            with b.else_():
+                # With the word below it, where the frame pointer is kept mostly.
+                b.set(at, at - 8)
+                self._load(at)
+                b.set(address, self._pair[1])
         with b.block():
             self._restore_frame_pointer(cfa, at)
         if not self.arm:
@@ -351,8 +323,7 @@ class Step:
 
     def _check_above(self, cfa: Value) -> None:
         b, scratch = self.b, self._scratch
-        below = cfa < scratch.sp if self.arm else cfa <= scratch.sp
-        with b.if_(Any_(below, (cfa & 7) != 0)):
+        with b.if_(Any_(cfa < scratch.sp, (cfa & 7) != 0)):
             self._end(StackEnd.STRAYED)
 
     def _link_register(self, address: Value) -> None:

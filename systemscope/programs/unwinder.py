@@ -17,7 +17,8 @@ from systemscope.bpfasm.values import All, Expr, Pointer, Value
 from systemscope.programs.common import Ground
 from systemscope.programs.config import Loop, Registers
 from systemscope.programs.records import TidKey, UnwindSpace, WalkScratch, WantedCount
-from systemscope.programs.unwind_step import NO_WINDOW, STEP, ReadUser, Step, WalkContext, mix
+from systemscope.programs.unwind_kinds import NO_WINDOW, STEP, ReadUser, WalkContext, mix
+from systemscope.programs.unwind_step import Step
 
 _USER_MODE = {"x86_64": (3, 3), "aarch64": (0xF, 0)}  # bits of cs, pstate: mask, value
 
@@ -110,12 +111,15 @@ class Unwinder:
 
     def _register_offsets(self) -> dict[str, int]:
         layout = self.g.config.layout
-        return {
+        offsets = {
             "sp": layout.regs_sp,
             "fp": layout.regs_fp,
             "extra": layout.regs_extra,
             "lookup": layout.regs_ip,
         }
+        if layout.regs_rdi >= 0:
+            offsets["rdi"] = layout.regs_rdi
+        return offsets
 
     def registers_of(self, scratch: Pointer, regs: Value) -> None:
         """Take the registers of a typed ``struct pt_regs``."""

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Callable, Optional
 
 from systemscope.collectors.assemble import Remains, assemble
+from systemscope.collectors.bell import Bell
 from systemscope.collectors.delays import Delays
 from systemscope.collectors.latecomers import LateTargets
 from systemscope.collectors.openwaits import open_waits
@@ -116,8 +117,10 @@ class Window:
                 on_exec=self._executed,
                 on_mapping=self._mapped,
                 on_exit=self._ended,
+                prompt=self.unwinding is not None,
             )
         )
+        self.bell = Bell(self.sideband.descriptors() if self.unwinding is not None else ())
         if self.files is not None:
             self.files.consult(self.table.shares_our_files)
         self.watch = self._stack.enter_context(
@@ -206,9 +209,10 @@ class Window:
             now = time.monotonic_ns()
             if self.recorder is not None:
                 self.recorder.poll()
-            if now - self._polled >= self._pause() * 1e9 / 2:
+            if self.bell.rung or now - self._polled >= self._pause() * 1e9 / 2:
                 self._polled = now
                 self._keep_up()
+                self.bell.busy(time.monotonic_ns() - now)
             cost.tick(now - self.start)
             if progress is not None and now - shown >= PROGRESS_SECONDS * 1e9:
                 shown = now
@@ -266,7 +270,7 @@ class Window:
         if self.request.duration_ns is not None:
             left = self.request.duration_ns - self._lead - (time.monotonic_ns() - self.start)
             pause = min(pause, max(left, 0) / 1e9)
-        time.sleep(pause)
+        self.bell.wait(max(pause, 0.0))
 
     def _keep_up(self) -> None:
         self.sideband.poll()

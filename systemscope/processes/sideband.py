@@ -53,11 +53,12 @@ ProcessCallback = Callable[[int], None]
 MappingCallback = Callable[[int, Mapping], None]
 
 
-def sideband_attr(pages: int, tells_lost: bool) -> PerfEventAttr:
+def sideband_attr(pages: int, tells_lost: bool, prompt: bool = False) -> PerfEventAttr:
     """A dummy event that yields MMAP2, COMM, FORK and EXIT records of executable mappings.
 
     ``tells_lost`` makes reading its descriptor tell how many it dropped (Linux 6.0): a LOST record
-    comes only with the next record after a loss, and so not at all after the last.
+    comes only with the next record after a loss, and so not at all after the last. ``prompt``
+    makes the descriptor readable with each record, not when the ring is half full.
     """
     return PerfEventAttr(
         type=PerfType.SOFTWARE,
@@ -72,7 +73,7 @@ def sideband_attr(pages: int, tells_lost: bool) -> PerfEventAttr:
         | AttrFlag.SAMPLE_ID_ALL
         | AttrFlag.USE_CLOCKID
         | AttrFlag.WATERMARK,
-        wakeup_events=pages * 4096 // 2,  # bytes
+        wakeup_events=1 if prompt else pages * 4096 // 2,  # bytes
         clockid=time.CLOCK_MONOTONIC,
     )
 
@@ -81,7 +82,8 @@ class SideBand:
     """Feeds a ProcessTable from the perf rings of ``cpus``.
 
     Recording begins with the constructor. Call :meth:`poll` a few times a second, or when one of
-    :meth:`descriptors` is readable (a ring is half full), and with ``flush`` at the end. In the
+    :meth:`descriptors` is readable (a ring is half full; ``prompt``: has a record), and with
+    ``flush`` at the end. In the
     order of the records, after the table has taken one in: ``on_process(tgid)`` for a process not
     known before, ``on_exec(tgid)`` for a new program, ``on_mapping(tgid, mapping)`` for each
     mapping, also of a process just read from /proc, which is the moment to pin its file, and
@@ -100,6 +102,7 @@ class SideBand:
         on_exec: Optional[ProcessCallback] = None,
         on_mapping: Optional[MappingCallback] = None,
         on_exit: Optional[ProcessCallback] = None,
+        prompt: bool = False,
     ) -> None:
         self.table = table
         self.lost = 0  # records the kernel had no room for, as of the last poll
@@ -108,6 +111,7 @@ class SideBand:
         self._on_exec = on_exec
         self._on_mapping = on_mapping
         self._on_exit = on_exit
+        self._prompt = prompt
         self._pending: list[_Record] = []
         self._lost_seen = 0
         self._next_recovery = 0
@@ -139,12 +143,12 @@ class SideBand:
     def _open_event(self, pages: int, cpu: int) -> PerfEvent:
         if self._tells_lost:
             try:
-                return PerfEvent.open(sideband_attr(pages, True), -1, cpu)
+                return PerfEvent.open(sideband_attr(pages, True, self._prompt), -1, cpu)
             except KernelError as error:
                 if error.errno != errno.EINVAL:
                     raise
                 self._tells_lost = False
-        return PerfEvent.open(sideband_attr(pages, False), -1, cpu)
+        return PerfEvent.open(sideband_attr(pages, False, self._prompt), -1, cpu)
 
     def descriptors(self) -> tuple[int, ...]:
         """Become readable when a ring is half full. For a caller's poll(2); they stay ours."""

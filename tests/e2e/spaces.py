@@ -76,6 +76,7 @@ class Space:
 
     pid: int
     regions: dict[tuple[int, int], Region] = field(default_factory=dict)
+    _known: dict[tuple[str, int], bool] = field(default_factory=dict)
 
     @classmethod
     def of(cls, pid: int) -> Space:
@@ -129,10 +130,19 @@ class Space:
 
     def signal_return(self, address: int) -> bool:
         """Whether ``address`` is where a signal handler returns to, stored one too high."""
-        return self.read(address - 1, len(_SIGRETURN)) == _SIGRETURN
+        key = ("signal return", address)
+        if key not in self._known:
+            self._known[key] = self.read(address - 1, len(_SIGRETURN)) == _SIGRETURN
+        return self._known[key]
 
     def after_call(self, address: int) -> bool:
         """Whether the instruction before ``address`` is a call."""
+        key = ("after call", address)
+        if key not in self._known:
+            self._known[key] = self._after_call(address)
+        return self._known[key]
+
+    def _after_call(self, address: int) -> bool:
         from capstone import CS_ARCH_X86, CS_MODE_64, Cs
 
         decoder = Cs(CS_ARCH_X86, CS_MODE_64)

@@ -1,7 +1,7 @@
 """Stacks of code without frame pointers: whole, and what the programs say and gdb sees.
 
 The programs of tests/workloads/unwinding tell in their comments which stacks they can have. Each is
-profiled once, then gdb stops the same process some sixty times and walks its stacks.
+profiled once, then gdb stops the same process some forty times and walks its stacks.
 """
 
 from __future__ import annotations
@@ -79,20 +79,25 @@ CASES = (
     Case("static", source="threads.c"),
     Case("static_pie", source="threads.c"),
     Case("clocks"),
-    Case("throws", source="throws.cc"),
+    # As an exception lands, the frame of the library that lets it land already returns to where it
+    # lands, with the stack pointer it had before: nobody unwinds that (libgcc, uw_install_context).
+    Case("throws", source="throws.cc", whole=0.95, judged=0.7),
     Case("frames"),
     Case("realigned"),
     # A debugger rarely stops a thread in a stub of one jump.
     Case("stubs", judged=0.7),
-    Case("binds", ("@binds_lib.so",), awaited="binds_lib.so"),
+    # The library comes and goes forty times a second.
+    Case("binds", ("@binds_lib.so",), whole=0.9, awaited="binds_lib.so"),
     Case("tails"),
-    # gdb cannot catch children that live for a twentieth of a second.
-    Case("children", judged=0.3),
+    # Every tenth of a second there is a process that the profiler has not heard of, and vfork()'s
+    # wrapper keeps its return address in a register while it waits: no table's rule in memory.
+    # gdb cannot catch such children.
+    Case("children", whole=0.9, judged=0.3),
     Case("untabled"),
     # gdb takes what lies on the stack for a frame where it has no symbol to begin its search at.
     Case("jit", judged=0),
-    Case("late", ("@plugin.so",), whole=0.9, judged=0.4, second=0.5),
-    Case("starts", whole=0.9, second=0.5),
+    Case("late", ("@plugin.so",), whole=0.8, judged=0.4, second=0.5),
+    Case("starts", whole=0.8, second=0.5),
 )
 #: Frames in code without a table are left by their frame pointer.
 BY_POINTER = frozenset({"untabled", "jit"})
@@ -139,9 +144,8 @@ def _profiled(programs: Path, case: Case, unwind: Unwind, gdb: bool) -> Iterator
         run = Run(programs / case.name, capture, samples(capture), spaces)
         if gdb and case.judged:
             for pid in children(workload.pid):
-                if pid in capture.processes:
-                    space = spaces[pid]
-                    run.gdb += [(space, chain) for chain in debugger.stacks([pid])]
+                if pid in spaces:
+                    run.gdb += [(spaces[pid], chain) for chain in debugger.stacks(pid)]
         yield run
 
 
@@ -213,11 +217,11 @@ def test_return_addresses_follow_calls(run: Run) -> None:
 
 
 def test_frames_left_by_pointer_are_told(run: Run, case: Case) -> None:
-    by_pointer = run.share(lambda sample: sample.by_pointer, lambda _: True)
+    by_pointer = run.share(lambda sample: sample.by_pointer, _whole)
     if case.name in BY_POINTER:
         assert by_pointer > 0.5
     else:
-        assert by_pointer <= 1 - MATCHING
+        assert by_pointer <= 1 - MATCHING, f"{by_pointer:.3f} of what is whole"
 
 
 def test_stacks_are_those_that_gdb_sees(run: Run, case: Case) -> None:

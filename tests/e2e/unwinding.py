@@ -85,7 +85,7 @@ def window(workload: Workload, seconds: float, unwind: Unwind, signal_at: float 
         return False
 
     request = Request(
-        pids=(workload.pid,),
+        pids=tuple(filter(None, (workload.pid, workload.ready["other"]))),
         duration_ns=int(seconds * 1e9),
         frequency=FREQUENCY,
         unwind=unwind,

@@ -6,8 +6,6 @@
  * running:  ... bind_all call_library main ... _start
  * running:  ... call_library main ... _start
  * sleeping: ... rest main ... _start
- * rarely:   bound bind_all call_library main ... _start
- * rarely:   [plt] bind_all call_library main ... _start
  * rarely:   bind_all call_library main ... _start */
 #include "rounds.h"
 #include <dlfcn.h>

@@ -8,7 +8,7 @@
  * running:  vfork_burning vfork_child main ... _start
  * sleeping: ... vfork_waiting vfork_child main ... _start
  * sleeping: ... await_child main ... _start
- * sleeping: ... vfork_child main ... _start
+ * rarely:   ... vfork_child main ... _start
  * rarely:   ... fork_child main ... _start
  * rarely:   ... main ... _start */
 #include "rounds.h"
@@ -78,7 +78,7 @@ int main(void)
 	char *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 	pid_t cloned = clone(clone_main, stack + STACK_BYTES, CLONE_VM | SIGCHLD, NULL);
-	ready();
+	ready_with(cloned);
 	while (!stopped) {
 		await_child(fork_child());
 		waitpid(vfork_child(), NULL, 0); /* has ended */

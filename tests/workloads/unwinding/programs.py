@@ -19,7 +19,10 @@ from tests.workloads.build import (
 DIRECTORY = BINARIES / "unwinding"
 NO_FRAME_POINTER = ("-fomit-frame-pointer",)
 #: An object without tables is left by its frame pointer.
-UNTABLED = ("-fno-omit-frame-pointer", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables")
+UNTABLED = (
+    *("-g0", "-fno-omit-frame-pointer"),
+    *("-fno-asynchronous-unwind-tables", "-fno-unwind-tables"),
+)
 SHARED = (*NO_FRAME_POINTER, "-fPIC")
 
 _LINE = re.compile(r"^ \* (running|sleeping|rarely): +(\S.*?)(?: \*/)?$", re.M)

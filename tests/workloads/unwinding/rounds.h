@@ -43,14 +43,20 @@ static void on_go(int number)
 	told_to_go = 1;
 }
 
-/* SIGTERM ends the program; SIGUSR1 sets told_to_go, for programs with two parts. */
-static inline void ready(void)
+/* SIGTERM ends the program; SIGUSR1 sets told_to_go, for programs with two parts. `other` is a
+ * process that is there from the start, too. */
+static inline void ready_with(pid_t other)
 {
 	struct sigaction action = { .sa_handler = on_go };
 	sigaction(SIGUSR1, &action, NULL);
 	stop_after(0);
-	printf("{\"ready\": %d}\n", (int)getpid());
+	printf("{\"ready\": %d, \"other\": %d}\n", (int)getpid(), (int)other);
 	fflush(stdout);
+}
+
+static inline void ready(void)
+{
+	ready_with(0);
 }
 
 /* As before a thread is made: signals are for the main thread alone. */

@@ -22,6 +22,8 @@ from systemscope.elf.unwind_table import UnwindTable
 #: A thread that computes gives way so often that others wait a few milliseconds at most.
 _REST_SECONDS = 0.0005
 _JOIN_SECONDS = 5.0
+_MOST_BYTES = 64 << 20  # of one table; whether there is room for it is seen once it is built
+_CACHE_BYTES = 256 << 20
 
 
 @dataclass
@@ -57,9 +59,8 @@ class TableBuilder:
     Files are handed over as descriptors, which it closes, or as bytes.
     """
 
-    def __init__(self, cache_directory: str, limit_bytes: int) -> None:
-        self._cache = TableCache(cache_directory, _cache_bytes()) if cache_directory else None
-        self._limit = limit_bytes
+    def __init__(self, cache_directory: str) -> None:
+        self._cache = TableCache(cache_directory, _CACHE_BYTES) if cache_directory else None
         self._queue: dict[Hashable, _Task] = {}
         self._done: list[FileTable] = []
         self._pending = 0
@@ -142,7 +143,7 @@ class TableBuilder:
                 image = ElfImage.from_bytes(opened)
             else:
                 image = ElfImage.from_descriptor(opened)
-            found = cached_unwind_table(image, self._cache, self._limit, self._slice)
+            found = cached_unwind_table(image, self._cache, _MOST_BYTES, self._slice)
             file.table, file.cached = found
             file.image = image
             file.rows = file.table.rows if file.table is not None else 0
@@ -160,10 +161,6 @@ class TableBuilder:
 
 class _Ended(Exception):
     """Nobody waits for the table any more."""
-
-
-def _cache_bytes() -> int:
-    return 256 << 20
 
 
 def _close(opened: Union[int, bytes]) -> None:

@@ -66,10 +66,9 @@ class Unwinding:
         config = session.plan.config.unwind
         assert config is not None
         self._session, self._files, self._mappings = session, files, mappings
-        self._limit = limit_bytes
         self._stack = ExitStack()
         self._pool = TablePool(session, config, limit_bytes // PAGE_BYTES)
-        self._builder = TableBuilder(cache_directory, limit_bytes)
+        self._builder = TableBuilder(cache_directory)
         self._tables: dict[Hashable, FileTable] = {}
         self._spaces: dict[int, _Space] = {}
         self._regions: dict[bytes, _Region] = {}

@@ -168,7 +168,7 @@ def test_no_room_for_threads_is_counted(monkeypatch: pytest.MonkeyPatch) -> None
 
 @_X86
 def test_stack_ids_count_their_collisions(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = sizes(stack_table=StackTable.STACK_ID, stacks=8)
+    small = sizes(stack_table=StackTable.STACK_ID, stacks=8, unwind=None)
 
     def without_iterators(plan: Plan) -> Plan:
         return replace(small(plan), seed_iterator=False, wait_iterator=False)

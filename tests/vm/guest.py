@@ -22,6 +22,7 @@ from tests.vm.judge import Judge
 MARKER = "SYSTEMSCOPE-VM "
 SECONDS = 3.0
 WORKLOAD = "/project/workload"
+HANDLERS = "/project/handlers"
 
 
 def say(**message: Any) -> None:
@@ -39,6 +40,7 @@ def ways() -> dict[str, frozenset[str]]:
         "raw tracepoint": frozenset({"tp_btf"}),
         "tracepoint": frozenset({"btf", "raw_tracepoint", "batch", "map_value_address"}),
         "switch-out": frozenset({"sched_exit_tp", "kprobe"}),
+        "bounded loop": frozenset({"bpf_loop", "task_pt_regs"}),
         "4.9": LEGACY_4_9,
     }
 
@@ -87,6 +89,7 @@ def pid_window(disabled: frozenset[str]) -> dict[str, Any]:
         judge = Judge(profile)
         judge.four_threads(workload.tids, sleepers_have_user_stacks=chosen["wait_iterator"])
         judge.agrees(scheduler, workload.tids)
+        judge.whole(workload.pid, chosen["unwind"] != "")
     return {**chosen, **judge.report(), "seconds": round(spent, 1)}
 
 
@@ -102,6 +105,19 @@ def timeline_window(disabled: frozenset[str]) -> dict[str, Any]:
         judge = Judge(profile)
         judge.identity(judge.present(workload.tids).values())
         judge.timeline(workload.tids)
+    return {**chosen, **judge.report()}
+
+
+def signal_window() -> dict[str, Any]:
+    """Stacks through signal handlers, which the kernel's own frames interrupt."""
+    import systemscope
+
+    with subprocess.Popen([HANDLERS], stdout=subprocess.DEVNULL) as process:
+        chosen = _plan(frozenset(), pids=(process.pid,))
+        profile = systemscope.profile(pid=process.pid, duration=SECONDS)
+        judge = Judge(profile)
+        judge.whole(process.pid, chosen["unwind"] != "")
+        process.kill()
     return {**chosen, **judge.report()}
 
 
@@ -152,6 +168,7 @@ def _plan(disabled: frozenset[str], **target: Any) -> dict[str, Any]:
         "storage": config.storage.value,
         "stacks_kept": config.stack_table.value,
         "wait_iterator": plan.wait_iterator,
+        "unwind": config.unwind.loop.value if config.unwind is not None else "",
     }
 
 
@@ -185,6 +202,7 @@ def main() -> None:
         attempt(name, lambda disabled=disabled: pid_window(disabled))
     for name, disabled in timeline_ways().items():
         attempt(name, lambda disabled=disabled: timeline_window(disabled))
+    attempt("signals", signal_window)
     attempt("system-wide", system_window)
     attempt("command", command_line)
     say(end=True)

@@ -17,6 +17,8 @@ IDENTITY = 0.01
 SCHEDULER = 0.05
 #: Part of a thread's waiting time that must show the right function.
 NAMED = 0.8
+#: Part of a process's stacks that must be whole where tables are used.
+WHOLE = 0.99
 #: Counts of the capture's that are no losses.
 _NAMES = frozenset({"resolved_frames", "unresolved_frames"})
 
@@ -93,6 +95,20 @@ class Judge:
             return
         self._states(found)
         self._stacks(found, sleepers_have_user_stacks)
+
+    def whole(self, tgid: int, by_tables: bool) -> None:
+        """Where tables are used, every stack of the process reaches its thread's entry point."""
+        capture = self.profile.capture
+        ends: dict[str, int] = {}
+        for entry in capture.entries:
+            stack = capture.stacks[entry.stack]
+            if stack.user and capture.threads[entry.thread].tgid == tgid:
+                ends[stack.user_end.name] = ends.get(stack.user_end.name, 0) + entry.count
+        share = ends.get("ENTRY", 0) / max(sum(ends.values()), 1)
+        self.notable["stack_ends"] = ends
+        self.notable["whole"] = share
+        if by_tables:
+            self.expect(share >= WHOLE, f"only {share:.2%} of the stacks are whole: {ends}")
 
     def timeline(self, tids: Mapping[str, int]) -> None:
         """The stretches of the timeline add up to the accounts, where nothing was missed."""

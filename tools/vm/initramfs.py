@@ -43,10 +43,9 @@ cd /project
 /bin/busybox sync
 /bin/busybox reboot -f
 """
-_WORKLOAD_FLAGS = (
-    *("-O2", "-g", "-static", "-pthread", "-fno-omit-frame-pointer"),
-    "-fno-optimize-sibling-calls",
-)
+_WORKLOAD_FLAGS = ("-O2", "-g", "-static", "-pthread", "-fno-optimize-sibling-calls")
+POINTERS = ("-fno-omit-frame-pointer", "-mno-omit-leaf-frame-pointer")
+NO_POINTERS = ("-fomit-frame-pointer",)
 
 
 class NoWorkload(Exception):
@@ -86,7 +85,9 @@ def _project(arch: str) -> bytes:
     for name in _SHARED:
         writer.file(f"{PROJECT}/{name}", (REPOSITORY / name).read_bytes())
     _add_docopt(writer)
-    writer.file(f"{PROJECT}/workload", _workload(arch), 0o755)
+    writer.file(f"{PROJECT}/workload", _workload(arch, "four.c", POINTERS), 0o755)
+    handlers = _workload(arch, "unwinding/handlers.c", NO_POINTERS)
+    writer.file(f"{PROJECT}/handlers", handlers, 0o755)
     writer.end()
     return gzip.compress(archive.getvalue(), 1)
 
@@ -103,16 +104,14 @@ def _add_docopt(writer: Writer) -> None:
         writer.file(f"{PROJECT}/docopt.py", origin.read_bytes())
 
 
-def _workload(arch: str) -> bytes:
-    """The four-thread workload of the end-to-end tests, linked statically."""
+def _workload(arch: str, name: str, flags: tuple[str, ...]) -> bytes:
+    """A workload of the end-to-end tests, linked statically."""
     compiler = next(filter(None, map(shutil.which, COMPILERS[arch])), None)
     if compiler is None:
         raise NoWorkload(f"no compiler for {arch}: install {COMPILERS[arch][0]}")
-    source = REPOSITORY / "tests" / "workloads" / "four.c"
+    source = REPOSITORY / "tests" / "workloads" / name
     with tempfile.TemporaryDirectory() as scratch:
-        binary = Path(scratch) / "four"
-        leaf = ["-mno-omit-leaf-frame-pointer"]
-        subprocess.run(
-            [compiler, *_WORKLOAD_FLAGS, *leaf, "-o", str(binary), str(source)], check=True
-        )
+        binary = Path(scratch) / "workload"
+        command = [compiler, *_WORKLOAD_FLAGS, *flags, "-o", str(binary), str(source)]
+        subprocess.run(command, check=True)
         return binary.read_bytes()

@@ -51,14 +51,18 @@ def table(outcomes: Sequence[Outcome]) -> str:
     """A row for each kernel and way: how it was followed, how exact it was.
 
     "identity" is the largest part of the window by which a thread's states or samples fail to add
-    up, "scheduler" the largest by which the scheduler's own counts differ.
+    up, "scheduler" the largest by which the scheduler's own counts differ,
+    "whole" the share of the workload's user stacks that reach their thread's entry point.
     """
     rows: list[tuple[str, ...]] = [
-        ("kernel", "case", "hook", "walk", "stacks", "identity", "scheduler", "samples", "")
+        (
+            *("kernel", "case", "hook", "walk", "stacks", "unwinding", "whole"),
+            *("identity", "scheduler", "samples", ""),
+        )
     ]
     for outcome in outcomes:
         if not outcome.cases:
-            rows.append((outcome.name, *("",) * 7, outcome.result.value))
+            rows.append((outcome.name, *("",) * 9, outcome.result.value))
         for case in outcome.cases:
             rows.append(_row(outcome.name, case))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -74,6 +78,8 @@ def _row(name: str, case: dict[str, Any]) -> tuple[str, ...]:
         str(case.get("hook", "")),
         str(case.get("walk", "")),
         str(case.get("stacks_kept", "")),
+        str(case.get("unwind", "")),
+        _percent(case.get("whole")),
         _percent(case.get("identity_error")),
         _percent(case.get("scheduler_error")),
         str(case.get("samples", "")),

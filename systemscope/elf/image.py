@@ -101,7 +101,14 @@ class ElfImage:
 
     def load_bias(self, start: int, offset: int) -> Optional[int]:
         """What to subtract from addresses of a mapping at ``start`` of file offset ``offset`` to
-        get ELF virtual addresses: 0 for fixed executables. None if nothing is loaded there."""
+        get ELF virtual addresses: 0 for fixed executables. None if nothing is loaded there.
+
+        A mapping begins with a whole page, whose first bytes may be the end of the segment before:
+        lld lets segments share pages of the file. The mappings asked about are of code.
+        """
+        for s in self._loads:
+            if s.executable and s.offset & -_PAGE <= offset < s.offset + s.file_size:
+                return start - (s.address + offset - s.offset)
         address = self.address_of_offset(offset)
         return None if address is None else start - address
 

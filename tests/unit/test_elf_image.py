@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -230,6 +231,22 @@ def test_file_types(programs: dict[str, Path], opened: dict[Path, ElfImage]) -> 
     assert text is not None
     base = 0x555555554000
     assert pie.load_bias(base + (text.address & -4096), text.offset & -4096) == base
+
+
+def test_code_that_shares_a_page_of_the_file() -> None:
+    """As lld lays files out: the page where code begins also ends what lies before it, which is
+    loaded a page further down."""
+    head = struct.pack(
+        "<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 3, 62, 1, 0, 64, 0, 0, 64, 56, 2, 64, 0, 0
+    )
+    loads = [(4, 0, 0, 0x2184), (5, 0x2190, 0x3190, 0x500)]
+    table = [
+        struct.pack("<IIQQQQQQ", 1, flags, offset, address, address, size, size, 0x1000)
+        for flags, offset, address, size in loads
+    ]
+    image = ElfImage.from_bytes((head + b"".join(table)).ljust(0x2700, b"\0"))
+    assert image.load_bias(0x555555557000, 0x2000) == 0x555555554000
+    assert image.load_bias(0x555555554000, 0) == 0x555555554000
 
 
 def test_padding_of_pages_counts_as_its_segment(opened: dict[Path, ElfImage]) -> None:

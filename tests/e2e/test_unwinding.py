@@ -74,6 +74,7 @@ class Case:
 CASES = (
     Case("callbacks"),
     Case("deep"),
+    Case("varied"),
     Case("handlers"),
     Case("threads"),
     Case("static", source="threads.c"),

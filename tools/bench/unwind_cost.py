@@ -39,20 +39,23 @@ FREQUENCY = 1999
 _SAMPLER = "oncpu_sampler"
 #: What is measured: code with and without frame pointers.
 _WAYS = (
-    ("auto", Unwind.AUTO, "deep"),
+    ("auto", Unwind.AUTO, "varied"),
+    ("auto, one function all the way", Unwind.AUTO, "deep"),
     ("auto, code with frame pointers", Unwind.AUTO, "deep_fp"),
-    ("fp", Unwind.FRAME_POINTERS, "deep"),
+    ("fp", Unwind.FRAME_POINTERS, "varied"),
     ("fp, code with frame pointers", Unwind.FRAME_POINTERS, "deep_fp"),
 )
 
 
 @dataclass(frozen=True)
 class Walk:
-    """Samples of a stack ``depth`` frames deep. Nanoseconds a run of the sampling program."""
+    """Samples of a stack ``depth`` frames deep, of which ``frames`` were walked on average.
+    Nanoseconds a run of the sampling program."""
 
     way: str
     depth: int
     samples: int
+    frames: float
     ns: float
 
 
@@ -81,6 +84,17 @@ class Costs:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """What one window of the sampling program alone yielded."""
+
+    samples: int
+    frames: float
+    runs: int
+    ns: int
+    built: Optional[UnwindReport]
+
+
 class TimedSession(Session):
     """Loads one program after the other and tells what each took."""
 
@@ -103,15 +117,15 @@ def measure_all(binaries: Path, capabilities: Capabilities) -> Costs:
     for way, unwind, binary in _WAYS:
         deep = binaries / "unwinding" / binary
         with _started([str(deep), "5"], stop=True) as pid:
-            _, _, missed = _sampled(pid, cpu, unwind, capabilities)
+            missed = _sampled(pid, cpu, unwind, capabilities)
         for depth in DEPTHS:
             argv = [str(deep), str(depth - _OTHER_FRAMES), "--burn"]
             with _started(argv, cpu=cpu) as pid:
-                samples, report, run = _sampled(pid, cpu, unwind, capabilities)
-            rest = max(run[0] - samples, 0)
-            ns = (run[1] - rest * missed[1] / max(missed[0], 1)) / max(samples, 1)
-            walks.append(Walk(way, depth, samples, ns))
-            built = report or built
+                hit = _sampled(pid, cpu, unwind, capabilities)
+            elsewhere = max(hit.runs - hit.samples, 0) * missed.ns / max(missed.runs, 1)
+            ns = (hit.ns - elsewhere) / max(hit.samples, 1)
+            walks.append(Walk(way, depth, hit.samples, hit.frames, ns))
+            built = hit.built or built
     ways = () if built is None else (Unwind.AUTO,)
     loading = [
         row for unwind in (*ways, Unwind.FRAME_POINTERS) for row in _loading(unwind, capabilities)
@@ -120,15 +134,14 @@ def measure_all(binaries: Path, capabilities: Capabilities) -> Costs:
     return Costs(tuple(kept), _empty_ns(cpu, capabilities), tuple(loading), built)
 
 
-def _sampled(
-    pid: int, cpu: int, unwind: Unwind, capabilities: Capabilities
-) -> tuple[int, Optional[UnwindReport], tuple[int, int]]:
-    """Samples of a process on one CPU, and (runs, ns) of the sampling program there."""
+def _sampled(pid: int, cpu: int, unwind: Unwind, capabilities: Capabilities) -> Sampled:
+    """Samples of a process on one CPU, and what the sampling program took there."""
     request = Request(
         pids=(pid,),
         cpus=(cpu,),
         duration_ns=int(SECONDS * 1e9),
         frequency=FREQUENCY,
+        offcpu=False,
         unwind=unwind,
     )
     with BpfStats(), ExitStack() as stack:
@@ -137,7 +150,12 @@ def _sampled(
         window.run(lambda: False, None)
         info = window.session.programs()[_SAMPLER].info()
         capture = window.finish()
-        return capture.samples, capture.unwinding, (info.run_cnt, info.run_time_ns)
+    found = [(e.count, len(capture.stacks[e.stack].user)) for e in capture.entries if not e.gap]
+    frames = sum(count * depth for count, depth in found)
+    total = max(sum(count for count, _ in found), 1)
+    return Sampled(
+        capture.samples, frames / total, info.run_cnt, info.run_time_ns, capture.unwinding
+    )
 
 
 def _empty_ns(cpu: int, capabilities: Capabilities) -> float:
@@ -196,11 +214,14 @@ def tables(costs: Costs) -> Iterable[str]:
     for way in dict.fromkeys(walk.way for walk in costs.walks):
         walks = {walk.depth: walk for walk in costs.walks if walk.way == way}
         low, high = walks[DEPTHS[0]], walks[DEPTHS[-1]]
-        slope = (high.ns - low.ns) / (high.depth - low.depth)
+        more = high.frames - low.frames
+        slope = f"{(high.ns - low.ns) / more:.0f}" if more > 1 else "-"
         micros = [f"{walks[depth].ns / 1000:.2f}" for depth in DEPTHS]
-        rows.append([way, *micros, f"{slope:.0f}", str(sum(w.samples for w in walks.values()))])
-    rows.append(["empty program", *[f"{costs.empty_ns / 1000:.2f}"] * len(DEPTHS), "-", "-"])
-    head = ("way", *(f"us at {depth} frames" for depth in DEPTHS), "ns a frame", "samples")
+        walked = "/".join(f"{walks[depth].frames:.1f}" for depth in DEPTHS)
+        rows.append([way, *micros, slope, walked, str(sum(w.samples for w in walks.values()))])
+    rows.append(["empty program", *[f"{costs.empty_ns / 1000:.2f}"] * len(DEPTHS), "-", "-", "-"])
+    depths = (f"us at {depth} frames" for depth in DEPTHS)
+    head = ("way", *depths, "ns a frame", "frames walked", "samples")
     yield table(
         "A sample, by the kernel's statistics of the sampling program (along frame pointers the"
         "\nwalk of code without them is over after a frame or two)",

@@ -47,7 +47,7 @@ def _library(name: str, *link: str) -> Program:
 _LIBRARIES = (_library("plugin"), _library("stubs_lib"), _library("binds_lib", "-Wl,-z,lazy"))
 _PROGRAMS = (
     *map(_program, ("callbacks", "deep", "handlers", "threads", "late", "clocks", "starts")),
-    *map(_program, ("frames", "realigned", "binds", "tails", "children", "jit")),
+    *map(_program, ("varied", "frames", "realigned", "binds", "tails", "children", "jit")),
     _program("stubs", "@stubs_lib.so", "-Wl,-z,lazy", "-Wl,-rpath,$ORIGIN"),
     replace(_program("deep"), name="deep_fp", flags=FRAME_POINTER),
     replace(_program("untabled"), special=(("unwinding/untabled_part.c", UNTABLED),)),

@@ -38,7 +38,8 @@ FREQUENCY = 499
 _ON_CPU = ("-F", str(FREQUENCY), "-e", "cpu-clock")
 _OFF_CPU = ("-e", "sched:sched_switch")
 _WHOLE_HEAD = (
-    *("program", "on CPU: auto", "fp", "perf", "off CPU: auto", "fp", "perf"),
+    *("program", "on CPU: auto", "first", "fp", "perf"),
+    *("off CPU: auto", "first", "fp", "perf"),
     *("samples", "waits", "perf lost on", "off"),
 )
 _COST_HEAD = ("program", "CPU s", "out MB", "perf record CPU s", "script CPU s", "data MB")
@@ -75,9 +76,11 @@ class CommandCost:
 
 @dataclass(frozen=True)
 class Result:
-    """Everything about one program. ``auto`` is None where no tables were used."""
+    """Everything about one program. ``first`` is the first window ever, ``auto`` a later one, for
+    which the tables are on disk; None where no tables were used."""
 
     program: str
+    first: Optional[Ours]
     auto: Optional[Ours]
     fp: Ours
     perf_on_cpu: Optional[PerfRun]
@@ -93,13 +96,16 @@ def percent(part: int, total: int) -> str:
     return "99.99 %" if part < total and share > 99.99 else f"{share:.2f} %"
 
 
-def window(pids: Sequence[int], unwind: Unwind, capabilities: Capabilities) -> tuple[Capture, Ours]:
-    """Profile them and tell how many stacks are whole."""
+def window(
+    pids: Sequence[int], unwind: Unwind, capabilities: Capabilities, cache: Path
+) -> tuple[Capture, Ours]:
+    """Profile them and tell how many stacks are whole. Tables are kept in ``cache``."""
     request = Request(
         pids=tuple(pids),
         duration_ns=int(SECONDS * 1e9),
         frequency=FREQUENCY,
         unwind=unwind,
+        cache_directory=str(cache),
     )
     with FileStore() as files:
         capture = collect(request, lambda: False, files=files, capabilities=capabilities)
@@ -161,15 +167,19 @@ def measure(real: RealProgram, capabilities: Capabilities, scratch: Path) -> Res
         def pids() -> list[int]:
             return targets(real, started)
 
-        capture, auto = _again(lambda: window(pids(), Unwind.AUTO, capabilities))
-        _, fp = _again(lambda: window(pids(), Unwind.FRAME_POINTERS, capabilities))
+        cache = scratch / f"{real.name}-cache"
+        cache.mkdir(mode=0o700)
+        _, first = _again(lambda: window(pids(), Unwind.AUTO, capabilities, cache))
+        capture, auto = _again(lambda: window(pids(), Unwind.AUTO, capabilities, cache))
+        _, fp = _again(lambda: window(pids(), Unwind.FRAME_POINTERS, capabilities, cache))
         cost = _again(lambda: command_cost(pids(), scratch))
         on_cpu = off_cpu = None
         if find("perf"):
             on_cpu = _again(lambda: perf_window(pids(), SECONDS, _ON_CPU, scratch))
             off_cpu = _again(lambda: perf_window(pids(), OFF_CPU_SECONDS, _OFF_CPU, scratch))
-    known = auto if capture.unwinding is not None else None
-    return Result(real.name, known, fp, on_cpu, off_cpu, cost)
+    tables = capture.unwinding is not None
+    ours = (first if tables else None, auto if tables else None, fp)
+    return Result(real.name, *ours, on_cpu, off_cpu, cost)
 
 
 def perf_window(
@@ -230,16 +240,18 @@ def _whole_table(results: Sequence[Result], refused: dict[str, str]) -> str:
     rows = []
     for one in results:
         (on, lost_on), (off, lost_off) = _perf(one.perf_on_cpu), _perf(one.perf_off_cpu)
-        auto = (str(one.auto.on_cpu), str(one.auto.off_cpu)) if one.auto else ("-", "-")
+        tables = (one.auto, one.first)
+        ours_on = [str(known.on_cpu) if known else "-" for known in tables]
+        ours_off = [str(known.off_cpu) if known else "-" for known in tables]
         counts = (one.auto or one.fp).on_cpu.stacks, (one.auto or one.fp).off_cpu.stacks
         fp = one.fp
-        shares = [auto[0], str(fp.on_cpu), on, auto[1], str(fp.off_cpu), off]
+        shares = [*ours_on, str(fp.on_cpu), on, *ours_off, str(fp.off_cpu), off]
         rows.append([one.program, *shares, *map(str, counts), lost_on, lost_off])
     rows += [not_measured(name, why, len(_WHOLE_HEAD)) for name, why in refused.items()]
     title = (
         f"User stacks that reach the entry point of their thread, {SECONDS:g} s at {FREQUENCY} Hz "
-        f"each\n(perf's off-CPU window {OFF_CPU_SECONDS:g} s); lost is what perf's buffer had no "
-        "room for"
+        f"each\n(perf's off-CPU window {OFF_CPU_SECONDS:g} s); first: no table was on disk yet; "
+        "lost: no room in\nperf's buffer"
     )
     return table(title, _WHOLE_HEAD, rows)
 

@@ -99,9 +99,13 @@ class Unwinding:
     def ended(self, tgid: int) -> None:
         """The process is gone."""
         self._changed.pop(tgid, None)
+        self._forget(tgid)
+
+    def _forget(self, tgid: int) -> None:
+        """Also what the kernel's own program handed to a child that was never looked at."""
+        self._session.map("unwind_spaces").delete(_U32.pack(tgid))
         space = self._spaces.pop(tgid, None)
         if space is not None:
-            self._session.map("unwind_spaces").delete(_U32.pack(tgid))
             self._let_go(space.packed)
 
     def wanted(self) -> dict[int, int]:
@@ -230,11 +234,10 @@ class Unwinding:
         files: set[Hashable] = set()
         entries = self._entries(tgid, mappings, priority, files)
         space = self._spaces.get(tgid)
-        if space is None and any(tgid in waiting for waiting in self._waiting.values()):
+        if space is None and self._is_waiting(tgid) and not self._inherited(tgid):
             return  # half the tables would do more harm than good
         if not entries:
-            if tgid in self._spaces:
-                self.ended(tgid)
+            self._forget(tgid)
             return
         if len(entries) > MAX_UNWIND_MAPPINGS:
             del entries[MAX_UNWIND_MAPPINGS:]
@@ -256,6 +259,14 @@ class Unwinding:
         self._spaces[tgid] = _Space(packed, files)
         if space is not None:
             self._let_go(space.packed)
+
+    def _is_waiting(self, tgid: int) -> bool:
+        return any(tgid in waiting for waiting in self._waiting.values())
+
+    def _inherited(self, tgid: int) -> bool:
+        """Whether the kernel's program gave the process its parent's mappings as it was forked.
+        They must not be left alone: what they point at may be given back by the parent."""
+        return self._session.map("unwind_spaces").lookup(_U32.pack(tgid)) is not None
 
     def _region(self, packed: bytes) -> Optional[_Region]:
         region = self._regions.get(packed)

@@ -11,13 +11,12 @@ import threading
 import time
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import TYPE_CHECKING, Optional, Union
 
-from systemscope.elf.cache import TableCache
-from systemscope.elf.errors import ElfError
-from systemscope.elf.image import ElfImage
-from systemscope.elf.unwind_cache import cached_unwind_table
-from systemscope.elf.unwind_table import UnwindTable
+if TYPE_CHECKING:  # imported by the thread, while programs are being loaded
+    from systemscope.elf.cache import TableCache
+    from systemscope.elf.image import ElfImage
+    from systemscope.elf.unwind_table import UnwindTable
 
 #: A thread that computes gives way so often that others wait a few milliseconds at most.
 _REST_SECONDS = 0.0005
@@ -60,7 +59,8 @@ class TableBuilder:
     """
 
     def __init__(self, cache_directory: str) -> None:
-        self._cache = TableCache(cache_directory, _CACHE_BYTES) if cache_directory else None
+        self._directory = cache_directory
+        self._cache: Optional[TableCache] = None
         self._queue: dict[Hashable, _Task] = {}
         self._done: list[FileTable] = []
         self._pending = 0
@@ -123,6 +123,11 @@ class TableBuilder:
     # -- in the thread
 
     def _run(self) -> None:
+        from systemscope.elf import unwind_cache  # noqa: F401 (the first table is to wait for less)
+        from systemscope.elf.cache import TableCache
+
+        if self._directory:
+            self._cache = TableCache(self._directory, _CACHE_BYTES)
         while True:
             with self._lock:
                 self._lock.wait_for(lambda: self._ending or bool(self._queue))
@@ -137,6 +142,10 @@ class TableBuilder:
                 self._lock.notify_all()
 
     def _build(self, file: FileTable, opened: Union[int, bytes]) -> None:
+        from systemscope.elf.errors import ElfError
+        from systemscope.elf.image import ElfImage
+        from systemscope.elf.unwind_cache import cached_unwind_table
+
         begin = time.thread_time()
         try:
             if isinstance(opened, bytes):

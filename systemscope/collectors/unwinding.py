@@ -7,6 +7,7 @@ been looked at, most wanted first.
 
 from __future__ import annotations
 
+import os
 import struct
 import time
 from collections.abc import Hashable
@@ -18,7 +19,7 @@ from systemscope.collectors.session import Session
 from systemscope.collectors.unwind_files import FileTable, TableBuilder
 from systemscope.collectors.unwind_pool import PAGE_BYTES, TablePool
 from systemscope.errors import KernelError
-from systemscope.model import Mapping, UnwindReport
+from systemscope.model import FileId, Mapping, UnwindReport
 from systemscope.processes.files import FileStore
 from systemscope.processes.vdso import read_vdso
 from systemscope.programs.records import MAX_UNWIND_MAPPINGS, UnwindMapping, UnwindSpace
@@ -52,7 +53,8 @@ class _Space:
 class Unwinding:
     """One window's tables. A context manager; nothing here raises for what a target does.
 
-    ``mappings`` tells what a process maps now; ``files`` finds the files behind.
+    ``mappings`` tells what a process maps now; ``files`` finds the files behind; ``builder``, which
+    runs already, makes their tables.
     """
 
     def __init__(
@@ -60,18 +62,19 @@ class Unwinding:
         session: Session,
         files: FileStore,
         mappings: Callable[[int], tuple[Mapping, ...]],
+        builder: TableBuilder,
         limit_bytes: int,
-        cache_directory: str = "",
     ) -> None:
         config = session.plan.config.unwind
         assert config is not None
         self._session, self._files, self._mappings = session, files, mappings
         self._stack = ExitStack()
         self._pool = TablePool(session, config, limit_bytes // PAGE_BYTES)
-        self._builder = TableBuilder(cache_directory)
+        self._builder = builder
         self._tables: dict[Hashable, FileTable] = {}
         self._spaces: dict[int, _Space] = {}
         self._regions: dict[bytes, _Region] = {}
+        self._generations: dict[tuple[int, int, int], list[int]] = {}
         self._tag = 0
         self._changed: dict[int, int] = {}  # tgid -> how much it is wanted
         self._waiting: dict[Hashable, set[int]] = {}  # file -> processes that map it
@@ -79,7 +82,6 @@ class Unwinding:
 
     def __enter__(self) -> Unwinding:
         self._stack.enter_context(self._pool)
-        self._stack.enter_context(self._builder)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -129,6 +131,16 @@ class Unwinding:
             self._tell(tgid, priority)
         if self._pool.stale_slots > MAX_UNWIND_MAPPINGS:
             self._pool.settle()
+
+    def expect(self, path: str) -> None:
+        """A program that is about to be executed: its table will be wanted."""
+        try:
+            status = os.stat(path)
+        except OSError:
+            return
+        device = status.st_dev
+        file = FileId(os.major(device), os.minor(device), status.st_ino)
+        self._file_of(os.getpid(), Mapping(0, 0, 0, os.path.realpath(path), file), 0)
 
     @property
     def idle(self) -> bool:
@@ -210,7 +222,7 @@ class Unwinding:
 
     def _file_of(self, tgid: int, mapping: Mapping, priority: int) -> Optional[FileTable]:
         """The file behind a mapping, asked for if it is new; None for memory without one."""
-        key = _key_of(mapping)
+        key = self._key_of(mapping)
         if key is None:
             return None
         file = self._tables.get(key)
@@ -227,6 +239,23 @@ class Unwinding:
             self._builder.prefer(file, priority)
         return file
 
+    def _key_of(self, mapping: Mapping) -> Optional[Hashable]:
+        if mapping.path == _VDSO:
+            return _VDSO if mapping.end > _FOUR_GIB else None  # 32-bit processes have another
+        file = mapping.file
+        if file is None:
+            return None
+        # The side-band tells the inode's generation, /proc does not: 0 means whichever was seen.
+        number = (file.major, file.minor, file.inode)
+        lives = self._generations.setdefault(number, [file.generation])
+        if file.generation and file.generation not in lives:
+            if lives == [0]:
+                lives[0] = file.generation
+            else:
+                lives.append(file.generation)
+        life = lives.index(file.generation) if file.generation else len(lives) - 1
+        return (*number, life)
+
     # -- processes
 
     def _tell(self, tgid: int, priority: int) -> None:
@@ -234,7 +263,7 @@ class Unwinding:
         files: set[Hashable] = set()
         entries = self._entries(tgid, mappings, priority, files)
         space = self._spaces.get(tgid)
-        if space is None and self._is_waiting(tgid) and not self._inherited(tgid):
+        if space is None and self._is_waiting(tgid) and not (entries and self._inherited(tgid)):
             return  # half the tables would do more harm than good
         if not entries:
             self._forget(tgid)
@@ -313,12 +342,6 @@ class Unwinding:
         self.report.table_bytes = self._pool.used * PAGE_BYTES
         self.report.processes = len(self._spaces)
         return self.report
-
-
-def _key_of(mapping: Mapping) -> Optional[Hashable]:
-    if mapping.path == _VDSO:
-        return _VDSO if mapping.end > _FOUR_GIB else None  # 32-bit processes have another
-    return mapping.file
 
 
 def _within_code(beside: tuple[FileTable, int], mapping: Mapping) -> bool:

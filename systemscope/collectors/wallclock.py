@@ -22,6 +22,7 @@ from systemscope.collectors.seed import ThreadSnapshot, seed
 from systemscope.collectors.session import Session
 from systemscope.collectors.tables import Tables
 from systemscope.collectors.timeline import TimelineRecorder
+from systemscope.collectors.unwind_files import TableBuilder
 from systemscope.collectors.unwinding import Unwinding
 from systemscope.kernel.capabilities import Capabilities, probe
 from systemscope.model import BLOCKED_STATES, Capture, Mapping, State
@@ -106,17 +107,18 @@ class Window:
         self.cpu_before = _cpu_seconds()
         self.delays = self._stack.enter_context(Delays(request.delays))
         self.session = self._stack.enter_context(Session(self.plan, self.capabilities.batch))
+        builder = self._start_builder()
         self.session.load()
         self.table = ProcessTable(None if request.system_wide else self.targets.tgids)
-        self._start_unwinding()
+        self._start_unwinding(builder)
         self.sideband = self._stack.enter_context(
             SideBand(
                 self.table,
                 self.capabilities.online_cpus,
                 on_process=self._begun,
-                on_exec=self._executed,
+                on_exec=self.unwinding.executed if self.unwinding is not None else None,
                 on_mapping=self._mapped,
-                on_exit=self._ended,
+                on_exit=self.unwinding.ended if self.unwinding is not None else None,
                 prompt=self.unwinding is not None,
             )
         )
@@ -144,22 +146,20 @@ class Window:
             hardware = self.plan.config.nmi_sampler
             self.session.attach_sampler(cpus, request.frequency, hardware)
 
-    def _start_unwinding(self) -> None:
+    def _start_builder(self) -> Optional[TableBuilder]:
         if self.plan.config.unwind is None:
+            return None
+        return self._stack.enter_context(TableBuilder(self.request.cache_directory))
+
+    def _start_unwinding(self, builder: Optional[TableBuilder]) -> None:
+        if builder is None:
             return
         files = self.files
         if files is None:
             files = self._stack.enter_context(FileStore(self.table.shares_our_files))
-        request = self.request
-        self.unwinding = self._stack.enter_context(
-            Unwinding(
-                self.session,
-                files,
-                self.table.mappings,
-                request.unwind_bytes,
-                request.cache_directory,
-            )
-        )
+        mappings, limit = self.table.mappings, self.request.unwind_bytes
+        unwinding = Unwinding(self.session, files, mappings, builder, limit)
+        self.unwinding = self._stack.enter_context(unwinding)
 
     def _resolve(self) -> Targets:
         request = self.request
@@ -231,6 +231,8 @@ class Window:
         begin = time.monotonic()
         while order and time.monotonic() - begin < seconds / 2:
             self._see(order.pop(0))
+        if self.command is not None:
+            self.unwinding.expect(self.command.program)
         self.unwinding.prepare(max(0.0, begin + seconds - time.monotonic()))
         return order[::-1]
 
@@ -309,14 +311,6 @@ class Window:
     def _begun(self, tgid: int) -> None:
         if self.unwinding is not None:
             self.unwinding.changed(tgid)
-
-    def _executed(self, tgid: int) -> None:
-        if self.unwinding is not None:
-            self.unwinding.executed(tgid)
-
-    def _ended(self, tgid: int) -> None:
-        if self.unwinding is not None:
-            self.unwinding.ended(tgid)
 
     def _progress(self, now: int) -> Progress:
         threads = len(self.seeds) + len(self.ended)

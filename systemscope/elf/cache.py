@@ -10,7 +10,6 @@ so any number of processes may share one directory.
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import time
 import weakref
@@ -97,7 +96,7 @@ class TableCache:
         directory = self._open() if size <= self.limit_bytes else None
         if directory is None:
             return
-        name = secrets.token_hex(16) + _TEMPORARY
+        name = os.urandom(16).hex() + _TEMPORARY
         try:
             self._trim(directory, size)
             descriptor = os.open(name, _WRITE_FLAGS, 0o600, dir_fd=directory)

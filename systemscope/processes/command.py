@@ -86,7 +86,7 @@ class HeldCommand:
         environment = dict(os.environ if env is None else env)
         program = find_program(argv[0], environment.get("PATH", os.defpath))
         self.argv = tuple(argv)
-        self._program = program
+        self.program = program
         self._status: Optional[int] = None
         # gate: a byte lets the child go, end-of-file ends it. verdict: an errno, or closed by exec
         gate_read, self._gate = os.pipe()
@@ -131,7 +131,7 @@ class HeldCommand:
             os.close(verdict)
         if len(answer) == _ERRNO.size:
             self.wait()
-            raise CommandError(self._program, _ERRNO.unpack(answer)[0])
+            raise CommandError(self.program, _ERRNO.unpack(answer)[0])
 
     def poll(self) -> Optional[int]:
         """The exit status if the command has ended, else None. Killed by signal N is 128 + N, as

@@ -100,13 +100,20 @@ class Judge:
         """Where tables are used, every stack of the process reaches its thread's entry point."""
         capture = self.profile.capture
         ends: dict[str, int] = {}
-        for entry in capture.entries:
+        broken: dict[str, int] = {}
+        for entry, sample in zip(capture.entries, self.profile.samples):
             stack = capture.stacks[entry.stack]
-            if stack.user and capture.threads[entry.thread].tgid == tgid:
-                ends[stack.user_end.name] = ends.get(stack.user_end.name, 0) + entry.count
+            if not stack.user or capture.threads[entry.thread].tgid != tgid:
+                continue
+            end = stack.user_end.name
+            ends[end] = ends.get(end, 0) + entry.count
+            if end != "ENTRY":
+                told = f"{end}: {' '.join(frame.name for frame in sample.frames[:12])}"
+                broken[told] = broken.get(told, 0) + entry.count
         share = ends.get("ENTRY", 0) / max(sum(ends.values()), 1)
         self.notable["stack_ends"] = ends
         self.notable["whole"] = share
+        self.notable["broken"] = sorted(broken.items(), key=lambda item: -item[1])[:6]
         if by_tables:
             self.expect(share >= WHOLE, f"only {share:.2%} of the stacks are whole: {ends}")
 

@@ -132,6 +132,7 @@ def make_plan(capabilities: Capabilities, request: Request) -> Plan:
         state_argument=capabilities.sched_switch_state_argument,
         isa=capabilities.isa,
         bounded_loops=capabilities.bounded_loops,
+        functions=capabilities.bpf_calls and capabilities.bounded_loops,
         direct_values=capabilities.map_value_address,
         value_arguments=capabilities.map_value_arguments,
         probe_read_kernel=capabilities.probe_read_kernel,

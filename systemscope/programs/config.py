@@ -159,6 +159,7 @@ class ProgramConfig:
     state_argument: bool = True  # the raw tracepoint passes prev_state
     isa: int = 4
     bounded_loops: bool = True
+    functions: bool = True  # programs may have functions, and loops in them
     direct_values: bool = True
     value_arguments: bool = True  # helpers take map values as key or value
     probe_read_kernel: bool = True

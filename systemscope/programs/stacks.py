@@ -22,6 +22,7 @@ USER_STACK = 1 << 8  # BPF_F_USER_STACK
 #: (kernel/bpf/stackmap.c, __bpf_get_stack), so the tail of the last chunk is always the same, and
 #: the verifier follows an eighth of the branches.
 HASH_CHUNK = 8
+_HASH = "hash_stack"
 _MULTIPLIER = 0xFF51AFD7ED558CCD  # MurmurHash3's 64-bit finalizer
 
 
@@ -91,6 +92,27 @@ class StackWalker:
         record.flags = 0
         with b.if_(count >= config.max_stack):
             record.flags = int(StackFlag.TRUNCATED)
+        if config.functions:
+            hashed = b.call_function(_HASH, count)
+            self._hash_function()
+        else:
+            hashed = self._hash(record, count)
+        self.keep(record, hashed, result)
+
+    def _hash_function(self) -> None:
+        """The hash as a function of the number of addresses, which the verifier looks at once and
+        not for each state in which a stack may be taken."""
+        b = self.b
+        if _HASH in b.asm.functions:
+            return
+        with b.function(_HASH, 1, apart=True) as (count,):
+            record = b.lookup_index(self.scratch, 0, WalkScratch)
+            with b.if_(b.is_null(record)):
+                b.exit(0)
+            b.exit(self._hash(record, count))
+
+    def _hash(self, record: Pointer, count: Value) -> Value:
+        b, config = self.b, self.g.config
         hashed = b.let(count ^ config.hash_seed)
 
         def mix(chunk: Expr) -> None:
@@ -103,7 +125,7 @@ class StackWalker:
 
         b.repeat(-(-config.max_stack // HASH_CHUNK), mix)
         b.set(hashed, hashed | 1)
-        self.keep(record, hashed, result)
+        return hashed
 
     def keep(self, record: Pointer, hashed: Value, result: Value) -> None:
         """Insert the stack in the scratch ``record`` when its hash is new, set ``result`` to it."""

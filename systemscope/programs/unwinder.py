@@ -20,7 +20,9 @@ from systemscope.programs.records import TidKey, UnwindSpace, WalkScratch, Wante
 from systemscope.programs.unwind_kinds import NO_WINDOW, STEP, ReadUser, WalkContext, mix
 from systemscope.programs.unwind_step import Step
 
-_USER_MODE = {"x86_64": (3, 3), "aarch64": (0xF, 0)}  # bits of cs, pstate: mask, value
+#: How user registers are known: mask and value of cs and pstate; and what may lie above them on
+#: the stack: kernels that can use FRED leave 16 bytes (TOP_OF_KERNEL_STACK_PADDING, 6.9).
+_USER_MODE = {"x86_64": (0xFFFF, 0x33, (0, 16)), "aarch64": (0xF, 0, (0,))}
 
 
 class _Word(Record):
@@ -52,20 +54,22 @@ class Unwinder:
         processes without tables."""
         b = self.b
         tgid = b.let(b.call(Helper.get_current_pid_tgid) >> 32)
-        space = b.lookup_index(self.g.maps.unwind_spaces, tgid, UnwindSpace)
-        with b.if_(b.is_null(space)):
-            b.set(result, otherwise())
-            with b.if_(result != 0):
-                self._want(tgid)
-        with b.else_():
+        walked = b.let(0, spill=True)
+        with b.block():
+            space = b.lookup_index(self.g.maps.unwind_spaces, tgid, UnwindSpace)
             scratch = b.lookup_index(self._map, 0, WalkScratch)
-            with b.if_(b.not_null(scratch)):
+            with b.if_(All(b.not_null(space), b.not_null(scratch))):
                 with b.block():
                     self._begin(scratch, space)
                 with b.block():
                     self._current_registers(scratch)
                 with b.if_(scratch.lookup != 0):
+                    b.set(walked, 1)
                     self._walk(scratch, result)
+        with b.if_(walked == 0):
+            b.set(result, otherwise())
+            with b.if_(result != 0):
+                self._want(tgid)
         Step(self.g, self._map, lambda walk: self._read_current).emit()
 
     def _want(self, tgid: Value) -> None:
@@ -94,12 +98,14 @@ class Unwinder:
         stack = b.stack(_Word)
         self._copy(stack, task + layout.task_stack)
         base = b.let(stack.low + (self.config.thread_size - layout.regs_size))
-        self._copy(stack, base + layout.regs_mode)
-        mask, value = _USER_MODE[self.config.arch]
-        with b.if_((stack.low & mask) == value):
-            for name, offset in self._register_offsets().items():
-                self._copy(stack, base + offset)
-                setattr(scratch, name, stack.low)
+        mask, value, paddings = _USER_MODE[self.config.arch]
+        for padding in paddings:
+            with b.if_(scratch.lookup == 0):
+                self._copy(stack, base + (layout.regs_mode - padding))
+                with b.if_((stack.low & mask) == value):
+                    for name, offset in self._register_offsets().items():
+                        self._copy(stack, base + (offset - padding))
+                        setattr(scratch, name, stack.low)
 
     def _copy(self, to: Pointer, address: Expr) -> None:
         to.low = 0

@@ -11,7 +11,7 @@ from tools.vm.machine import Boot, NoEmulator, boot
 from tools.vm.packages import NotObtainable, kernel_image
 from tools.vm.report import Outcome, Result
 
-TIMEOUT_SECONDS = 300.0
+TIMEOUT_SECONDS = 420.0
 
 
 def try_kernel(kernel: Kernel, timeout: float = TIMEOUT_SECONDS) -> Outcome:

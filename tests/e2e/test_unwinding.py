@@ -11,7 +11,7 @@ import platform
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -44,6 +44,8 @@ WHOLE = 0.995
 MATCHING = 0.98
 #: Of the waits, those that gdb saw, address by address. The others wait for a lock, say.
 SAME_WAITS = 0.98
+#: How often gdb is asked again for what it did not see.
+MORE_STOPS = 4
 #: A stack that a program says it can have is seen at least so often.
 FEWEST = 1
 
@@ -64,6 +66,7 @@ class Case:
     matching: float = MATCHING
     judged: float = 0.9
     second: float = 0.0
+    seconds: float = SECONDS
     awaited: str = ""
 
     @property
@@ -90,10 +93,10 @@ CASES = (
     # The library comes and goes forty times a second.
     Case("binds", ("@binds_lib.so",), whole=0.9, awaited="binds_lib.so"),
     Case("tails"),
-    # Every tenth of a second there is a process that the profiler has not heard of, and vfork()'s
-    # wrapper keeps its return address in a register while it waits: no table's rule in memory.
-    # gdb cannot catch such children.
-    Case("children", whole=0.9, judged=0.3),
+    # A child that was made before its parent's tables were there is not known for most of its life,
+    # and vfork()'s wrapper keeps its return address in a register while it waits. gdb cannot catch
+    # such children.
+    Case("children", whole=0.85, judged=0.3, seconds=3),
     Case("untabled"),
     # gdb takes what lies on the stack for a frame where it has no symbol to begin its search at.
     Case("jit", judged=0),
@@ -140,7 +143,7 @@ def _start(programs: Path, case: Case) -> Workload:
 @contextmanager
 def _profiled(programs: Path, case: Case, unwind: Unwind, gdb: bool) -> Iterator[Run]:
     with _start(programs, case) as workload:
-        capture = window(workload, SECONDS, unwind, case.second)
+        capture = window(workload, case.seconds, unwind, case.second)
         spaces = spaces_of(capture, workload.pid, case.awaited)
         run = Run(programs / case.name, capture, samples(capture), spaces)
         if gdb and case.judged:
@@ -225,11 +228,23 @@ def test_frames_left_by_pointer_are_told(run: Run, case: Case) -> None:
         assert by_pointer <= 1 - MATCHING, f"{by_pointer:.3f} of what is whole"
 
 
-def test_stacks_are_those_that_gdb_sees(run: Run, case: Case) -> None:
-    if not case.judged:
-        pytest.skip("gdb does not unwind this code")
-    if not run.gdb:
-        _refuse("no gdb with Python is installed")
+@dataclass
+class Judgement:
+    """Whole stacks by whether gdb saw the same: ``judged`` of ``total`` have functions that it saw;
+    of their ``waits``, ``same`` have every address. ``wrong`` have other callers."""
+
+    total: int = 0
+    judged: int = 0
+    waits: int = 0
+    same: int = 0
+    wrong: Counter[str] = field(default_factory=Counter)
+    other: Counter[str] = field(default_factory=Counter)
+
+    def __bool__(self) -> bool:
+        return not self.wrong and self.same >= SAME_WAITS * self.waits
+
+
+def _judge(run: Run, case: Case) -> Judgement:
     directory, told = run.program.parent, chains(case.comment)
     whole: defaultdict[Place, set[Place]] = defaultdict(set)
     outer: defaultdict[Place, set[Place]] = defaultdict(set)
@@ -239,27 +254,44 @@ def test_stacks_are_those_that_gdb_sees(run: Run, case: Case) -> None:
             stack = canonical(chain.addresses, space, directory, moves)
             whole[functions].add(stack)
             outer[functions].add(callers(stack, chain.addresses, space, directory, told))
-    total = judged = waits = same = 0
-    wrong: Counter[str] = Counter()
-    other: Counter[str] = Counter()
+    found = Judgement()
     for sample in (one for one in run.samples if _whole(one)):
         space = run.spaces[sample.tgid]
         functions = _words(run, case, sample.user, space)
-        total += sample.count
+        found.total += sample.count
         if functions not in whole:
             continue
-        judged += sample.count
+        found.judged += sample.count
         stack = canonical(sample.user, space, directory, sample.leaf_moves)
         if callers(stack, sample.user, space, directory, told) not in outer[functions]:
-            wrong[_told(stack, 40)] += sample.count
+            found.wrong[_told(stack, 40)] += sample.count
         if not sample.leaf_moves:
-            waits += sample.count
-            same += sample.count if stack in whole[functions] else 0
-            other[_told(stack, 40)] += 0 if stack in whole[functions] else sample.count
-    print(f"gdb saw the functions of {judged} of {total}, {same} of {waits} waits exactly")
-    assert not wrong, wrong.most_common(5)
-    assert judged >= case.judged * total
-    assert same >= SAME_WAITS * waits, other.most_common(5)
+            found.waits += sample.count
+            if stack in whole[functions]:
+                found.same += sample.count
+            else:
+                found.other[_told(stack, 40)] += sample.count
+    return found
+
+
+def test_stacks_are_those_that_gdb_sees(run: Run, case: Case) -> None:
+    """What gdb did not see in the first stops it is asked for again: a program has a dozen stacks,
+    and few stops may miss one."""
+    if not case.judged:
+        pytest.skip("gdb does not unwind this code")
+    if not run.gdb:
+        _refuse("no gdb with Python is installed")
+    found = _judge(run, case)
+    for _ in range(MORE_STOPS):
+        if found and found.judged >= case.judged * found.total:
+            break
+        for space in {id(space): space for space, _ in run.gdb}.values():
+            run.gdb += [(space, chain) for chain in debugger.stacks(space.pid)]
+        found = _judge(run, case)
+    print(f"gdb saw {found.judged} of {found.total}, {found.same} of {found.waits} waits exactly")
+    assert not found.wrong, found.wrong.most_common(5)
+    assert found.judged >= case.judged * found.total
+    assert found.same >= SAME_WAITS * found.waits, found.other.most_common(5)
 
 
 def test_frame_pointers_lose_the_callers(programs: Path) -> None:

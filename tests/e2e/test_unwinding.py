@@ -93,9 +93,8 @@ CASES = (
     # The library comes and goes forty times a second.
     Case("binds", ("@binds_lib.so",), whole=0.9, awaited="binds_lib.so"),
     Case("tails"),
-    # A child that was made before its parent's tables were there is not known for most of its life,
-    # and vfork()'s wrapper keeps its return address in a register while it waits. gdb cannot catch
-    # such children.
+    # A child that was made before its parent's tables were there is not known for most of its life.
+    # gdb cannot catch such children.
     Case("children", whole=0.85, judged=0.3, seconds=3),
     Case("untabled"),
     # gdb takes what lies on the stack for a frame where it has no symbol to begin its search at.

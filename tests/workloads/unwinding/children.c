@@ -8,7 +8,7 @@
  * running:  vfork_burning vfork_child main ... _start
  * sleeping: ... vfork_waiting vfork_child main ... _start
  * sleeping: ... await_child main ... _start
- * rarely:   ... vfork_child main ... _start
+ * sleeping: ... vfork_child main ... _start
  * rarely:   ... fork_child main ... _start
  * rarely:   ... main ... _start */
 #include "rounds.h"

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterable
 
 #: Between two answers to the bell: mappings come in bursts, and answering costs.
-_REST_SECONDS = 0.01
+_REST_SECONDS = 0.005
 #: A machine that forks without end gets at most this share of our attention.
-_SHARE = 50
+_SHARE = 30
 _SETTLE_SECONDS = 0.002  # records younger than a millisecond wait for the next look
 
 

@@ -164,8 +164,7 @@ class Window:
     def _resolve(self) -> Targets:
         request = self.request
         if self.command is not None:
-            pid = self.command.pid
-            return Targets((pid,), (pid,), ())
+            return Targets((self.command.pid,), (self.command.pid,), ())
         if request.system_wide:
             return Targets()
         return resolve(request.pids, request.tids, request.comm, request.cgroup)
@@ -209,9 +208,11 @@ class Window:
             now = time.monotonic_ns()
             if self.recorder is not None:
                 self.recorder.poll()
-            if self.bell.rung or now - self._polled >= self._pause() * 1e9 / 2:
+            if now - self._polled >= self._pause() * 1e9 / 2:
                 self._polled = now
                 self._keep_up()
+            elif self.bell.rung:
+                self._answer()
                 self.bell.busy(time.monotonic_ns() - now)
             cost.tick(now - self.start)
             if progress is not None and now - shown >= PROGRESS_SECONDS * 1e9:
@@ -273,6 +274,12 @@ class Window:
             left = self.request.duration_ns - self._lead - (time.monotonic_ns() - self.start)
             pause = min(pause, max(left, 0) / 1e9)
         self.bell.wait(max(pause, 0.0))
+
+    def _answer(self) -> None:
+        """Something was mapped: its table is wanted soon."""
+        self.sideband.poll()
+        if self.unwinding is not None:
+            self.unwinding.poll()
 
     def _keep_up(self) -> None:
         self.sideband.poll()

@@ -18,11 +18,11 @@ from systemscope.elf.header import SegmentType
 from systemscope.elf.image import ElfImage
 from systemscope.elf.unwind_pack import BLOCK_BITS, PAGE_WORDS
 from systemscope.elf.unwind_rules import RULE
-from systemscope.elf.unwind_stubs import linker_stubs
-from systemscope.elf.unwind_table import TRAMPOLINE_IMAGE_BYTES, UnwindTable, build_unwind_table
+from systemscope.elf.unwind_stubs import TRAMPOLINE_IMAGE_BYTES, linker_stubs
+from systemscope.elf.unwind_table import UnwindTable, build_unwind_table
 
 #: Changes whenever the same file would give another table.
-_FORMAT = 2
+_FORMAT = 3
 _HEADER = Struct("<QQQQQQQQ")  # low, blocks, rows, rules, rules_at, source, fdes, skipped
 _SOURCES = ("", ".eh_frame", ".debug_frame", ".eh_frame + .debug_frame")
 _NOTHING = _HEADER.pack(*[0] * 8)

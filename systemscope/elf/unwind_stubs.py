@@ -1,7 +1,10 @@
-"""Code that linkers put together and nobody describes: _init and _fini of x86-64.
+"""Code that nobody describes, but everybody runs.
 
-They are run as a program or library is loaded and left, and the first of them is where a library's
-code is read from disk. Their halves come from glibc's crti.S and crtn.S.
+x86-64's _init and _fini are put together by linkers, from the halves in glibc's crti.S and crtn.S.
+They run as a program or library is loaded and left; the first of them is where a library's code is
+read from disk. aarch64's vdso has no description of the code that signal handlers return to since
+Linux 5.8 (87676cfca141), for fear of unwinders that misread it: libgcc knows it by its
+instructions, and so do we.
 """
 
 from __future__ import annotations
@@ -12,12 +15,17 @@ from collections.abc import Iterator
 from systemscope.elf.cfi import Functions
 from systemscope.elf.header import Machine
 from systemscope.elf.image import ElfImage
-from systemscope.elf.unwind_rules import CfaKind, Rule, RuleBook, SaveKind
+from systemscope.elf.unwind_rules import AARCH64_SIGNAL, CfaKind, Rule, RuleBook, SaveKind
 
 _ENDBR64 = bytes.fromhex("f30f1efa")
 _BEGIN = bytes.fromhex("4883ec08")  # sub $8, %rsp
 _END = bytes.fromhex("4883c408c3")  # add $8, %rsp; ret
 _MAX_BYTES = 256
+#: mov x8, #139 (__NR_rt_sigreturn); svc #0: how libgcc knows aarch64's trampoline too.
+AARCH64_SIGRETURN = bytes.fromhex("681180d2010000d4")
+AARCH64_NOP = bytes.fromhex("1f2003d5")
+#: The largest image whose code is searched for it: a vdso, in pages of up to 64 kB.
+TRAMPOLINE_IMAGE_BYTES = 256 << 10
 _ROW_SHIFT = 24
 
 
@@ -35,18 +43,39 @@ def linker_stubs(image: ElfImage) -> Iterator[tuple[str, int, bytes]]:
             yield name, section.address, code
 
 
-def add_linker_stubs(image: ElfImage, functions: Functions, book: RuleBook) -> None:
+def add_stubs(image: ElfImage, functions: Functions, book: RuleBook) -> None:
     """Describe them, where nothing does, in ``functions.found``, which stays sorted."""
     for _, start, code in linker_stubs(image):
-        begin, end = functions.range_of(start)
-        after = bisect_left(functions.found, start << 56)
-        before = functions.found[after - 1] if after else 0
-        free = (before >> 56) + (before >> 24 & 0xFFFFFFFF) <= start
-        if after < len(functions.found):
-            free = free and start + len(code) <= functions.found[after] >> 56
-        if free and begin <= start and start + len(code) <= end:
-            number = functions.number(_rows(code, book))
-            functions.found.insert(after, start << 56 | len(code) << 24 | number)
+        _add(functions, start, len(code), _rows(code, book))
+    for start, size in _trampolines(image, functions):
+        _add(functions, start, size, [book.number(AARCH64_SIGNAL)])
+
+
+def _add(functions: Functions, start: int, size: int, rows: list[int]) -> None:
+    begin, end = functions.range_of(start)
+    after = bisect_left(functions.found, start << 56)
+    before = functions.found[after - 1] if after else 0
+    free = (before >> 56) + (before >> 24 & 0xFFFFFFFF) <= start
+    if after < len(functions.found):
+        free = free and start + size <= functions.found[after] >> 56
+    if free and begin <= start and start + size <= end:
+        functions.found.insert(after, start << 56 | size << 24 | functions.number(rows))
+
+
+def _trampolines(image: ElfImage, functions: Functions) -> Iterator[tuple[int, int]]:
+    """(address, size) of the first such code of an aarch64 vdso. The instruction before it, to
+    which the return address minus one belongs, is a nop put there for that purpose."""
+    if image.header.machine is not Machine.AARCH64 or image.source.size > TRAMPOLINE_IMAGE_BYTES:
+        return
+    for begin, end in functions.executable:
+        offset = image.offset_of_address(begin)
+        if offset is None:
+            continue
+        code = image.source.read(offset, min(end - begin, TRAMPOLINE_IMAGE_BYTES))
+        at = code.find(AARCH64_NOP + AARCH64_SIGRETURN)
+        if at >= 0 and at % 4 == 0:
+            yield begin + at, len(AARCH64_NOP + AARCH64_SIGRETURN)
+            return
 
 
 def _rows(code: bytes, book: RuleBook) -> list[int]:

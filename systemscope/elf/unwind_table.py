@@ -33,7 +33,7 @@ from systemscope.elf.unwind_rules import (
     RuleBook,
     SaveKind,
 )
-from systemscope.elf.unwind_stubs import add_linker_stubs
+from systemscope.elf.unwind_stubs import AARCH64_SIGRETURN, TRAMPOLINE_IMAGE_BYTES, add_stubs
 
 __all__ = ["CfaKind", "Rule", "SaveKind", "UnwindTable", "build_unwind_table"]
 
@@ -44,13 +44,8 @@ ENTRY_BYTES = 64
 MAX_TABLE_BYTES = 4 << 24
 _ADDRESS_LIMIT = 1 << 48
 _MAX_TRAMPOLINE = 64
-#: Trampolines are looked for in images up to this size (a vdso has 8 KiB, or a few pages
-#: of 64 KiB).
-TRAMPOLINE_IMAGE_BYTES = 256 << 10
 #: More than any program has; each function is looked for in all of them.
 _MAX_EXECUTABLE = 64
-#: mov x8, #139 (__NR_rt_sigreturn); svc #0: how libgcc knows aarch64's trampoline too.
-_AARCH64_SIGRETURN = bytes.fromhex("681180d2010000d4")
 
 
 @dataclass(frozen=True)
@@ -104,7 +99,7 @@ def build_unwind_table(
     if not functions.found:
         return None
     _add_entry(image, functions, book)
-    add_linker_stubs(image, functions, book)
+    add_stubs(image, functions, book)
     low = functions.found[0] >> 56 & -(1 << BLOCK_BITS)
     if ((functions.found[-1] >> 56) - low) >> BLOCK_BITS > limit // 4:
         raise ElfError("more code than an unwind table can cover")
@@ -171,7 +166,7 @@ def _trampoline_test(image: ElfImage) -> Optional[Callable[[int, int], bool]]:
         offset = image.offset_of_address(start)
         if offset is None or end - start > _MAX_TRAMPOLINE:
             return False
-        return _AARCH64_SIGRETURN in image.source.read(offset, end - start)
+        return AARCH64_SIGRETURN in image.source.read(offset, end - start)
 
     return is_trampoline
 

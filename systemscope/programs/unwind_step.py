@@ -154,8 +154,8 @@ class Step:
                 scratch.fp_at = 0
 
     def _load(self, address: Expr) -> None:
-        """Two words of the target's stack from ``address`` on; the walk ends if they cannot be
-        read."""
+        """Two words of the target's stack from ``address`` on, where there are two; the walk ends
+        if there is none."""
         b, scratch = self.b, self._scratch
         with b.block():
             at = self._address(address)
@@ -167,7 +167,8 @@ class Step:
                 with b.if_(self._read(window, _WINDOW_BYTES, at) != 0):
                     # Its end may lie beyond the stack's, or in a page that is not there.
                     scratch.window_at = NO_WINDOW
-                    with b.if_(self._read(window, 16, at) != 0):
+                    failed = self._read(window, 16, at)
+                    with b.if_(failed != 0), b.if_(self._read(window, 8, at) != 0):
                         self._end(StackEnd.UNREADABLE)
             b.set(offset, offset >> 3)
             b.set(self._pair[0], scratch.window[offset])

@@ -220,6 +220,18 @@ def test_the_signal_trampoline_of_aarch64() -> None:
     assert other.rule_at(TEXT) == Rule(K.FRAME, S.AT_CFA, S.AT_CFA, S.SAME, 0, 0, 0, 8, 0)
 
 
+def test_the_signal_trampoline_that_nobody_describes() -> None:
+    """As in aarch64's vdso since Linux 5.8: known by its instructions."""
+    frames = Frames().cie(ARM_INITIAL, factors=b"\x04\x78", return_address=30).fde(TEXT, 16)
+    code = bytes(16) + bytes.fromhex("1f2003d5 681180d2 010000d4 1f2003d5")
+    table = table_of(frames, machine=183, code=code)
+    expected = Rule(K.SIGNAL, S.AT_CFA, S.AT_CFA, S.AT_CFA, 560, 0, 544, 568, 552)
+    assert [table.rule_at(TEXT + at) for at in (16, 27)] == [expected] * 2
+    assert table.rule_at(TEXT + 28) == NONE and table.rule_at(TEXT + 15).cfa == K.STACK
+    other = table_of(frames, machine=183, code=code[:20] + bytes(8))
+    assert other.rule_at(TEXT + 16) == NONE
+
+
 def test_a_return_address_in_another_register_is_lost() -> None:
     frames = Frames().cie(ARM_INITIAL, factors=b"\x04\x78", return_address=15).fde(TEXT, 64)
     found = table_of(frames, machine=183).rule_at(TEXT)

@@ -87,7 +87,7 @@ def build_unwind_table(
     slice: Optional[Callable[[], None]] = None,
 ) -> Optional[UnwindTable]:
     """The table of an executable, shared object, vdso or file of debug information; None when it
-    has no call frame information that can be used.
+    has no call frame information that can be used, nor code that is known without.
 
     .debug_frame serves code that .eh_frame does not cover. ``slice`` is called every few
     milliseconds of work. Damaged parts make for fewer rows; ElfError is raised when the file
@@ -96,10 +96,10 @@ def build_unwind_table(
     limit = min(limit_bytes, MAX_TABLE_BYTES)
     book = RuleBook(image.header.machine)
     functions, source = _describe(image, book, slice)
-    if not functions.found:
-        return None
     _add_entry(image, functions, book)
     add_stubs(image, functions, book)
+    if not functions.found:
+        return None
     low = functions.found[0] >> 56 & -(1 << BLOCK_BITS)
     if ((functions.found[-1] >> 56) - low) >> BLOCK_BITS > limit // 4:
         raise ElfError("more code than an unwind table can cover")

@@ -42,6 +42,7 @@ class Capabilities:
     max_instructions: int = 4095  # slots of a program
     bounded_loops: bool = False
     bpf_calls: bool = False
+    tail_calls: bool = False
     bpf_loop: bool = False
     map_value_address: bool = False
     map_value_arguments: bool = False
@@ -150,7 +151,7 @@ _FLOOR: Mapping[str, Union[bool, int, str]] = {
 LEGACY_4_9: frozenset[str] = frozenset(
     _FLOOR.keys()
     - {"isa", "max_instructions", "tracefs", "tracepoint"}
-    - {"perf_cycles", "perf_cpu_clock", "kallsyms"}
+    - {"perf_cycles", "perf_cpu_clock", "kallsyms", "tail_calls"}
 ) | {"isa>1", "max_instructions>4095"}
 
 
@@ -208,6 +209,7 @@ def probes() -> tuple[Probe, ...]:
         language.func_info,
         language.line_info,
         maps.object_names,
+        maps.tail_calls,
         attach.btf,
         attach.tp_btf,
         attach.raw_tracepoint,

@@ -89,7 +89,7 @@ def test_unknown_names(name: str) -> None:
 def test_linux_4_9_is_left() -> None:
     left = everything().without(*LEGACY_4_9)
     on = {f.name for f in fields(left) if getattr(left, f.name) is True}
-    assert on == {"tracepoint", "perf_cycles", "perf_cpu_clock", "kallsyms"}
+    assert on == {"tracepoint", "perf_cycles", "perf_cpu_clock", "kallsyms", "tail_calls"}
     assert (left.isa, left.max_instructions) == (1, 4095)
     assert left.tracefs == "/sys/kernel/tracing"
     assert left.finish_task_switch == ""

@@ -10,7 +10,8 @@ from systemscope.kernel.probing import Finding, Prober, probe
 from systemscope.syscalls import bpf
 from systemscope.syscalls.proc import raise_memlock
 
-_HASH, _ARRAY, _ARRAY_OF_MAPS, _RINGBUF, _TASK_STORAGE = 1, 2, 12, 27, 29
+_HASH, _ARRAY, _PROG_ARRAY, _ARRAY_OF_MAPS, _RINGBUF, _TASK_STORAGE = 1, 2, 3, 12, 27, 29
+_TAIL_CALL = 12
 _NO_PREALLOC = 1 << 0
 _MMAPABLE = 1 << 10
 
@@ -67,6 +68,23 @@ def ring_buffer(p: Prober) -> Finding:
 def mmapable_array(p: Prober) -> Finding:
     """BPF_F_MMAPABLE on an array."""
     return p.create(lambda: bpf.map_create(_ARRAY, 4, 8, 1, _MMAPABLE))
+
+
+@probe(
+    "programs that call others last (tail calls)",
+    since="4.2",
+    missing="where nothing loops (before 5.3) user stacks are walked by frame pointers only",
+)
+def tail_calls(p: Prober) -> Finding:
+    """The array of programs, and a call into it: r1 is the context as the program begins."""
+    try:
+        array = bpf.map_create(_PROG_ARRAY, 4, 4, 1)
+    except KernelError as error:
+        return Finding.refused(error.errno or 0, "no array of programs")
+    with array:
+        index = tiny.insn(0xB7, 3)  # r3 = 0
+        code = tiny.map_fd(2, array.number) + index + tiny.call(_TAIL_CALL) + tiny.RETURN_0
+        return p.verify(tiny.program(tiny.TRACEPOINT, code))
 
 
 @probe(

@@ -38,6 +38,7 @@ from systemscope.bpfasm.values import (
 
 _ARGUMENTS = (R1, R2, R3, R4, R5)
 _LOOKUP, _UPDATE, _DELETE, _LOOP = 1, 2, 3, 181
+_ANY_CALL = 8  # get_smp_processor_id: the cheapest
 
 ANY, NOEXIST, EXIST = 0, 1, 2  # flags of a map update
 
@@ -128,6 +129,13 @@ class Builder:
         if isinstance(base, StackAddress):
             return StackAddress(base.offset + offset, base.scope)
         return base + offset if offset else base
+
+    def forget(self) -> None:
+        """Empty the registers that hold no variable: paths that differ in nothing else meet here,
+        for verifiers that do not know which registers are read again (before 4.15)."""
+        self.do(_ANY_CALL)
+        for register in self._eval.frame.registers:
+            self.asm.mov(register, 0)
 
     # -- memory
 

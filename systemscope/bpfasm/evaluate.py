@@ -191,6 +191,13 @@ class Evaluator:
             self.asm.alu(Alu.AND, register, field.count - 1)
             if field.size > 1:
                 self.asm.alu(Alu.LSH, register, field.size.bit_length() - 1)
+            if self.asm.isa < 2:
+                # Until 4.14 (f1174f77b50c) a number plus a pointer is none to the verifier.
+                with self.scratch() as start:
+                    self.into(base, start)
+                    self.asm.alu(Alu.ADD, start, register)
+                    yield start, field.offset
+                return
             with self.operand(base) as start:
                 self.asm.alu(Alu.ADD, register, start)
             yield register, field.offset

@@ -51,7 +51,7 @@ class Loop(Enum):
 
     CALLBACK = "bpf_loop"  # 5.17: the verifier sees one step
     BOUNDED = "bounded loop"  # 5.3: it follows every step
-    TAIL_CALLS = "tail calls"  # a few steps a program
+    TAIL_CALLS = "tail calls"  # a few steps a program, and no more than 127 frames
 
 
 class Registers(Enum):
@@ -59,6 +59,7 @@ class Registers(Enum):
 
     HELPER = "bpf_task_pt_regs"  # 5.15
     TASK_STACK = "top of the thread's kernel stack"  # by task_struct.stack
+    STACK_POINTER = "top of the stack the program runs on"  # no description of types needed
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,11 @@ class UnwindConfig:
     chunks: int = 64
     pages: int = 0
     spaces: int = 8192
+
+    @property
+    def chained(self) -> bool:
+        """Whether the programs that unwind are apart from those that want a stack."""
+        return self.loop is Loop.TAIL_CALLS
 
 
 @dataclass(frozen=True)
@@ -182,6 +188,11 @@ class ProgramConfig:
     ring_bytes: int = 1 << 24  # of the BPF ring buffer
     cpus: int = 1  # possible ones: slots of the table of perf rings
     cpu_ranges: tuple[tuple[int, int], ...] = ()  # count on these CPUs only (both ends included)
+
+    @property
+    def chained(self) -> bool:
+        """Whether user stacks are unwound by a chain of programs."""
+        return self.unwind is not None and self.unwind.chained
 
     @property
     def wakeups(self) -> bool:

@@ -8,14 +8,17 @@ from systemscope.bpfasm.types import MapSpec, MapType
 from systemscope.programs.config import ProgramConfig, Ring, StackTable, Storage, UnwindConfig
 from systemscope.programs.records import (
     CHUNK_PAGES,
+    ChainState,
     Control,
     CountKey,
     CountValue,
     ExitKey,
     Interrupts,
     Pending,
+    PieceKey,
     PoolWords,
     StackKey,
+    StackPiece,
     StackRecord,
     Stats,
     ThreadRecord,
@@ -25,6 +28,16 @@ from systemscope.programs.records import (
 )
 
 WANTED_ENTRIES = 4096
+PIECES_A_STACK = 2  # most stacks are not deeper
+
+
+@dataclass(frozen=True)
+class ChainMaps:
+    """What the programs of one chain share; ``programs`` are they themselves."""
+
+    scratch: MapSpec
+    state: MapSpec
+    programs: MapSpec
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,9 @@ class ProfilerMaps:
     unwind_pool: MapSpec
     unwind_spaces: MapSpec
     unwind_wanted: MapSpec
+    stack_pieces: MapSpec
+    sampler_chain: ChainMaps
+    walker_chain: ChainMaps
 
 
 def profiler_maps(config: ProgramConfig) -> ProfilerMaps:
@@ -67,6 +83,13 @@ def profiler_maps(config: ProgramConfig) -> ProfilerMaps:
     def per_cpu(name: str, size: int) -> MapSpec:
         return MapSpec(name, MapType.PERCPU_ARRAY, 4, size, 1)
 
+    sampler_stack = per_cpu("sampler_stack", WalkScratch.size)
+    walker_stack = per_cpu("walker_stack", WalkScratch.size)
+
+    def chain(name: str, scratch: MapSpec) -> ChainMaps:
+        state = per_cpu(name, ChainState.size)
+        return ChainMaps(scratch, state, MapSpec(f"{name}_links", MapType.PROG_ARRAY, 4, 4, 2))
+
     return ProfilerMaps(
         control=MapSpec("control", MapType.ARRAY, 4, Control.size, 1),
         threads=threads,
@@ -76,8 +99,8 @@ def profiler_maps(config: ProgramConfig) -> ProfilerMaps:
         exits=MapSpec("exits", MapType.HASH, ExitKey.size, ThreadRecord.size, config.exits),
         pending=per_cpu("pending", Pending.size),
         stats=per_cpu("stats", Stats.size),
-        sampler_stack=per_cpu("sampler_stack", WalkScratch.size),
-        walker_stack=per_cpu("walker_stack", WalkScratch.size),
+        sampler_stack=sampler_stack,
+        walker_stack=walker_stack,
         iterator_stack=per_cpu("iterator_stack", WalkScratch.size),
         timeline=_timeline(config),
         interrupts=per_cpu("interrupts", Interrupts.size),
@@ -90,6 +113,15 @@ def profiler_maps(config: ProgramConfig) -> ProfilerMaps:
             (config.unwind or UnwindConfig()).spaces,
         ),
         unwind_wanted=MapSpec("unwind_wanted", MapType.HASH, 4, WantedCount.size, WANTED_ENTRIES),
+        stack_pieces=MapSpec(
+            "stack_pieces",
+            MapType.HASH,
+            PieceKey.size,
+            StackPiece.size,
+            PIECES_A_STACK * config.stacks,
+        ),
+        sampler_chain=chain("sampler", sampler_stack),
+        walker_chain=chain("walker", walker_stack),
     )
 
 

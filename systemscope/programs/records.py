@@ -20,6 +20,8 @@ RULE_CACHE_BITS = 9
 WINDOW_QUADS = 32
 MAPPINGS_A_PAGE = 128
 MAX_UNWIND_MAPPINGS = 8 * MAPPINGS_A_PAGE  # of one process
+PIECE_SLOTS = 16
+PIECES_ID = 1 << 63  # tells the id of a stack kept in pieces from the kernel's numbers
 STACK_SLOTS = 128  # power of two at least the 127 frames the kernel walks
 
 
@@ -183,6 +185,13 @@ class WalkScratch(Record):
     cache: Array = Array(u64, 4 << RULE_CACHE_BITS)
 
 
+class Pair(Record):
+    """Two words of the target's stack."""
+
+    low: u64
+    high: u64
+
+
 class CachedRule(Record):
     """The rule at ``lookup`` for processes with the mappings of ``tag``."""
 
@@ -190,6 +199,18 @@ class CachedRule(Record):
     tag: u64
     low: u64
     high: u64
+
+
+class ChainState(Record):
+    """What the programs of a chain hand on while they unwind one stack: whose it is, and what the
+    last of them needs to do what the first would have done. ``links``: how many ran so far."""
+
+    kernel: u64
+    began: u64
+    tid: u32
+    generation: u32
+    links: u32
+    padding: u32
 
 
 class UnwindSpace(Record):
@@ -235,6 +256,22 @@ class StackKey(Record):
     """Hash of the addresses."""
 
     hash: u64
+
+
+class PieceKey(Record):
+    """Hash of the whole stack with the top bit set, and which piece of it."""
+
+    hash: u64
+    piece: u32
+    padding: u32
+
+
+class StackPiece(Record):
+    """PIECE_SLOTS addresses of a user stack; ``depth`` and ``flags`` are those of the whole."""
+
+    depth: u32
+    flags: u32
+    ips: Array = Array(u64, 16)
 
 
 class ExitKey(Record):

@@ -29,6 +29,7 @@ from systemscope.programs.maps import ProfilerMaps
 from systemscope.programs.records import Control, Stats, ThreadFlag
 from systemscope.programs.stacks import StackWalker
 from systemscope.programs.timeline import emit
+from systemscope.programs.unwind_chain import Chain, ChainStart, Like
 
 
 def oncpu_sampler(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
@@ -58,15 +59,47 @@ def oncpu_sampler(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
     walker = StackWalker(g, maps.sampler_stack)
     with b.block():
         key.kernel = walker.kernel(b.context)
-    with b.block():
-        key.user = walker.user(b.context)
-    g.charge(key, 0)
-    if config.ring is not Ring.NONE:
-        stacks = (key.kernel, key.user)
-        end = b.call(Helper.ktime_get_ns)
-        emit(g, EventKind.SAMPLE, key.tid, end, stacks=stacks)
+    if config.chained:
+        with b.block():
+            _user_by_chain(g, key, walker)
+    else:
+        with b.block():
+            key.user = walker.user(b.context)
+    _finish(g, key)
     b.exit(0)
     return b.build()
+
+
+def sampler_chain(config: ProgramConfig, maps: ProfilerMaps) -> tuple[ProgramSpec, ...]:
+    """The programs that unwind for the sampler, where it cannot itself."""
+
+    def finish(g: Ground, state: Pointer, user: Value) -> None:
+        key = g.count_key(state.tid, state.generation, int(State.RUNNING))
+        key.kernel = state.kernel
+        key.user = user
+        _finish(g, key)
+
+    like = Like(ProgramType.PERF_EVENT)
+    return Chain("oncpu", config, maps, maps.sampler_chain, like).programs(finish)
+
+
+def _user_by_chain(g: Ground, key: Pointer, walker: StackWalker) -> None:
+    def remember(state: Pointer) -> None:
+        state.tid = key.tid
+        state.generation = key.generation
+        state.kernel = key.kernel
+
+    start = ChainStart(g, g.maps.sampler_chain)
+    start.start(remember)
+    key.user = start.instead(lambda: walker.user(g.b.context))
+
+
+def _finish(g: Ground, key: Pointer) -> None:
+    g.charge(key, 0)
+    if g.config.ring is not Ring.NONE:
+        stacks = (key.kernel, key.user)
+        end = g.b.call(Helper.ktime_get_ns)
+        emit(g, EventKind.SAMPLE, key.tid, end, stacks=stacks)
 
 
 def _check_target(g: Ground, ids: Expr, generation: Value, now: Value) -> None:

@@ -45,8 +45,9 @@ class StackWalker:
 
     def user(self, context: Expr) -> Value:
         """Id of the current task's user stack, 0 for none."""
-        if not self.g.config.user_stacks or self.g.config.unwind is None:
-            return self._walk(context, USER_STACK, self.g.config.user_stacks)
+        config = self.g.config
+        if not config.user_stacks or config.unwind is None or config.chained:
+            return self._walk(context, USER_STACK, config.user_stacks)
         result = self.b.let(0)
         unwinder = Unwinder(self.g, self.scratch, self.keep)
         unwinder.current(result, lambda: self._walk(context, USER_STACK, True))

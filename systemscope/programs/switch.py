@@ -29,6 +29,7 @@ from systemscope.programs.records import (
 from systemscope.programs.short_waits import add_short
 from systemscope.programs.stacks import StackWalker, tracing_frames
 from systemscope.programs.states import classify
+from systemscope.programs.switch_chain import walk_leaver
 from systemscope.programs.threads import since_of
 from systemscope.programs.timeline import clear_marks, emit
 
@@ -44,14 +45,22 @@ def sched_switch(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
     now, start = g.now_in_window()
     clear_marks(g)
     arguments = SwitchArguments(g)
+    chained = config.chained and config.walk is Walk.SWITCH_OUT
+    leaver = b.let(0, spill=True) if chained else None
     with b.block():
-        _leave(g, arguments, now, start)
-    _come(g, arguments, now, start)
+        _leave(g, arguments, now, start, leaver)
+    with b.block():
+        _come(g, arguments, now, start)
+    if leaver is not None:
+        with b.if_(leaver != 0):
+            walk_leaver(g, leaver, now)
     b.exit(0)
     return b.build("sched_switch", attach_type(config.hook))
 
 
-def _leave(g: Ground, arguments: SwitchArguments, now: Value, start: Value) -> None:
+def _leave(
+    g: Ground, arguments: SwitchArguments, now: Value, start: Value, leaver: Optional[Value]
+) -> None:
     b = g.b
     record = g.thread_of(arguments.prev_tid)
     with b.if_(b.not_null(record)), b.if_((record.flags & int(ThreadFlag.TRACKED)) != 0):
@@ -83,7 +92,7 @@ def _leave(g: Ground, arguments: SwitchArguments, now: Value, start: Value) -> N
             g.retire(record, now)
         if g.config.walk is Walk.SWITCH_OUT:
             with b.if_(state != int(State.DEAD)):
-                _walk_now_and_then(g, record, now)
+                _walk_now_and_then(g, record, now, leaver)
 
 
 def _add_running(
@@ -106,7 +115,7 @@ def _add_running(
         b.add(record.time[ELSEWHERE], delta)
 
 
-def _walk_now_and_then(g: Ground, record: Pointer, now: Value) -> None:
+def _walk_now_and_then(g: Ground, record: Pointer, now: Value, leaver: Optional[Value]) -> None:
     """Walk one wait in ``stride`` (a power of two) and steer the stride to a bounded number of
     walks a second.
 
@@ -114,6 +123,9 @@ def _walk_now_and_then(g: Ground, record: Pointer, now: Value) -> None:
     before the throw: so the expected charge of every single wait is its length, however the stride
     follows what came before. (Counted gaps between walks would not do: once the stride depends on
     the pattern of the waits, so does the chance of the wait right after a walk.)
+
+    A chain that unwinds ends the program: then ``leaver`` becomes the thread, whose user stack is
+    taken once everything else is done.
     """
     b = g.b
     record.weight = 0
@@ -134,8 +146,12 @@ def _walk_now_and_then(g: Ground, record: Pointer, now: Value) -> None:
         walker = StackWalker(g, g.maps.walker_stack, tracing_frames(g.config.hook))
         with b.block():
             record.kernel_stack = walker.kernel(b.context)
-        with b.block():
-            record.user_stack = walker.user(b.context)
+        if leaver is not None:
+            record.user_stack = 0
+            b.set(leaver, record.tid)
+        else:
+            with b.block():
+                record.user_stack = walker.user(b.context)
         record.walk_ns = b.call(Helper.ktime_get_ns) - now
         g.count("walks")
 

@@ -21,6 +21,7 @@ from systemscope.programs.records import (
     RULE_CACHE_BITS,
     WINDOW_QUADS,
     CachedRule,
+    Pair,
     StackFlag,
     WalkScratch,
 )
@@ -37,7 +38,7 @@ from systemscope.programs.unwind_pool import PoolReader
 
 _GO_ON, _STOP = 0, 1
 _WINDOW_BYTES = 8 * WINDOW_QUADS
-_GOLDEN = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: spreads what lies close together
+GOLDEN = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: spreads what lies close together
 #: Pointer authentication codes lie above the bits of a user address.
 _ARM_ADDRESS = (1 << 48) - 1
 _UNKNOWN = 1  # in place of where the link register was saved: only a first frame has it
@@ -67,7 +68,7 @@ class Step:
         self._scratch: Pointer
         self._low: Value
         self._high: Value
-        self._pair: tuple[Value, Value]
+        self._pair: Pointer
         self._read: ReadUser
 
     def emit(self) -> None:
@@ -91,25 +92,40 @@ class Step:
     def _body(self, lookup: Value) -> None:
         b = self.b
         b.set(lookup, self._scratch.lookup)
-        self._pair = b.let(0, spill=True), b.let(0, spill=True)
+        self._pair = b.stack(Pair)
         self._low, self._high = b.let(0, spill=True), b.let(0, spill=True)
         with b.block():
             self._find(lookup)
+        self._meet()
         cfa = b.let(0, spill=True)
         with b.block():
             kind = b.let(self._low & 0xFF)
             self._refuse(kind)
             self._need_frame_pointer(kind)
+            self._meet()
             self._frame_address(kind, lookup, cfa)
+        self._meet()
         with b.block():
             self._caller(cfa)
-        b.exit(_GO_ON)
+        self._go_on()
+
+    # -- where it goes from here
+
+    def _go_on(self) -> None:
+        self.b.exit(_GO_ON)
+
+    def _end(self, how: StackEnd) -> None:
+        self._scratch.flags = self._scratch.flags | int(how)
+        self.b.exit(_STOP)
+
+    def _meet(self) -> None:
+        """Ways that parted come together; for verifiers that must be told."""
 
     # -- the rule
 
     def _find(self, lookup: Value) -> None:
         b, scratch, pool = self.b, self._scratch, PoolReader(self.g)
-        slot = (lookup * _GOLDEN) >> (64 - RULE_CACHE_BITS)
+        slot = (lookup * GOLDEN) >> (64 - RULE_CACHE_BITS)
         cached = b.cast(b.let(b.address(scratch, "cache") + slot * CachedRule.size), CachedRule)
         with b.if_(All(cached.lookup == lookup, cached.tag == scratch.tag)):
             b.set(self._low, cached.low)
@@ -134,10 +150,6 @@ class Step:
         with b.if_(Any_(kind == Cfa.UNSUPPORTED, kind > Cfa.SIGNAL)):
             self._end(StackEnd.UNSUPPORTED)
 
-    def _end(self, how: StackEnd) -> None:
-        self._scratch.flags = self._scratch.flags | int(how)
-        self.b.exit(_STOP)
-
     # -- registers
 
     def _need_frame_pointer(self, kind: Value) -> None:
@@ -150,7 +162,7 @@ class Step:
                     b.set(needed, 1)
             with b.if_(needed != 0):
                 self._load(scratch.fp_at)
-                scratch.fp = self._pair[0]
+                scratch.fp = self._pair.low
                 scratch.fp_at = 0
 
     def _load(self, address: Expr) -> None:
@@ -171,8 +183,8 @@ class Step:
                     with b.if_(failed != 0), b.if_(self._read(window, 8, at) != 0):
                         self._end(StackEnd.UNREADABLE)
             b.set(offset, offset >> 3)
-            b.set(self._pair[0], scratch.window[offset])
-            b.set(self._pair[1], scratch.window[offset + 1])
+            self._pair.low = scratch.window[offset]
+            self._pair.high = scratch.window[offset + 1]
 
     def _address(self, expr: Expr) -> Value:
         """An address, which compares unsigned whatever it was computed from."""
@@ -200,7 +212,7 @@ class Step:
         def extra() -> None:
             with b.if_(scratch.extra_at != 0):
                 self._load(scratch.extra_at)
-                scratch.extra = self._pair[0]
+                scratch.extra = self._pair.low
                 scratch.extra_at = 0
             b.set(cfa, scratch.extra + self._offset())
 
@@ -214,7 +226,7 @@ class Step:
             with b.if_(kind == Cfa.FRAME_DEREF):
                 b.set(base, scratch.fp)
             self._load(base + self._offset())
-            b.set(cfa, self._pair[0] + self._half(0))
+            b.set(cfa, self._pair.low + self._half(0))
 
         cases: list[tuple[Cfa, Callable[[], None]]] = [
             (Cfa.STACK, lambda: b.set(cfa, scratch.sp + self._offset())),
@@ -263,13 +275,13 @@ class Step:
         b, scratch = self.b, self._scratch
         base = b.let(scratch.sp)
         self._load(base + self._half(32))
-        ip = b.let(self._pair[0], spill=True)
+        ip = b.let(self._pair.low, spill=True)
         self._load(base + self._offset())
-        scratch.sp = self._pair[0]
+        scratch.sp = self._pair.low
         scratch.fp_at = base + self._half(16)
         if self.arm:  # an interrupted leaf returns through its link register
             self._load(base + self._half(48))
-            scratch.extra = self._pair[0]
+            scratch.extra = self._pair.low
             scratch.extra_at = 0
         else:
             scratch.extra_at = base + self._half(48)
@@ -281,7 +293,7 @@ class Step:
             last = b.let(scratch.depth - 1)
             scratch.ips[last] = scratch.ips[last] + 1
         self._push(ip + 1)
-        b.exit(_GO_ON)
+        self._go_on()
 
     # -- the caller
 
@@ -300,7 +312,7 @@ class Step:
                 self._link_register(address)
             with b.else_():
                 self._load(at)
-                b.set(address, self._pair[0] & _ARM_ADDRESS)
+                b.set(address, self._pair.low & _ARM_ADDRESS)
                 scratch.extra_at = _UNKNOWN
         else:
             with b.if_(self._kind(_RA) == Save.IN_REGISTER):
@@ -311,7 +323,7 @@ class Step:
                 # With the word below it, where the frame pointer is kept mostly.
                 b.set(at, at - 8)
                 self._load(at)
-                b.set(address, self._pair[1])
+                b.set(address, self._pair.high)
         with b.block():
             self._restore_frame_pointer(cfa, at)
         if not self.arm:
@@ -343,7 +355,7 @@ class Step:
             scratch.fp_at = saved
             if not self.arm:
                 with b.if_(saved == at):
-                    scratch.fp = self._pair[0]
+                    scratch.fp = self._pair.low
                     scratch.fp_at = 0
         with b.if_(kind == Save.AT_FRAME):
             scratch.fp_at = scratch.fp + self._half(16)

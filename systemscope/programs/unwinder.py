@@ -150,11 +150,7 @@ class Unwinder:
         """From the registers in ``scratch`` to the end of the stack, and file it."""
         b = self.b
         with b.block():
-            leaf = b.let(scratch.lookup)
-            scratch.ips[0] = leaf
-            scratch.depth = 1
-            scratch.hash = self.g.config.hash_seed
-            mix(self.g, scratch, leaf)
+            self._leaf(scratch)
         with b.block():
             steps = self.g.config.max_stack + 1
             if self.config.loop is Loop.CALLBACK:
@@ -169,6 +165,13 @@ class Unwinder:
             mix(self.g, scratch, b.let(scratch.flags ^ (scratch.depth << 32)))
             hashed = b.let(scratch.hash | 1)
             self._keep(scratch, hashed, result)
+
+    def _leaf(self, scratch: Pointer) -> None:
+        leaf = self.b.let(scratch.lookup)
+        scratch.ips[0] = leaf
+        scratch.depth = 1
+        scratch.hash = self.g.config.hash_seed
+        mix(self.g, scratch, leaf)
 
     def _step(self, index: Expr) -> None:
         with self.b.if_(self.b.call_function(STEP, index) != 0):

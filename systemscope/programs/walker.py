@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from systemscope.bpfasm.helpers import Helper
 from systemscope.bpfasm.types import ProgramSpec, ProgramType
-from systemscope.bpfasm.values import All, Value
+from systemscope.bpfasm.values import All, Pointer, Value
 from systemscope.model.states import State
 from systemscope.model.timeline import EventKind
 from systemscope.programs.common import Ground
@@ -19,13 +19,14 @@ from systemscope.programs.records import Pending
 from systemscope.programs.stacks import StackWalker, tracing_frames
 from systemscope.programs.switch import thread_comes
 from systemscope.programs.timeline import emit
+from systemscope.programs.unwind_chain import Chain, ChainStart, Like
 
 
 def wait_walker(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
     """The program on sched_exit_tp or finish_task_switch."""
     by_kprobe = config.walk is Walk.KPROBE
-    type = ProgramType.KPROBE if by_kprobe else program_type(config.hook)
-    g = Ground("wait_walker", type, config, maps)
+    like = _like(config)
+    g = Ground("wait_walker", like.type, config, maps)
     b = g.b
     if not by_kprobe:
         with b.if_((b.load(b.context, 0, 8) & 0xFF) == 0):  # is_switch
@@ -47,12 +48,55 @@ def wait_walker(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
     key = g.count_key(pending.tid, pending.generation, int(State.RUNNABLE))
     with b.block():
         key.kernel = walker.kernel(b.context)
-    with b.block():
-        key.user = walker.user(b.context)
+    if config.chained:
+        with b.block():
+            _user_by_chain(g, key, walker)
+    else:
+        with b.block():
+            key.user = walker.user(b.context)
+    _finish(g, key, pending)
+    b.exit(0)
+    return b.build(like.attach_to, like.attach_type)
+
+
+def wait_chain(config: ProgramConfig, maps: ProfilerMaps) -> tuple[ProgramSpec, ...]:
+    """The programs that unwind for the walker, where it cannot itself. What waits for the stack
+    is still pending: no thread leaves this CPU meanwhile."""
+
+    def finish(g: Ground, state: Pointer, user: Value) -> None:
+        b = g.b
+        pending = b.lookup_index(maps.pending, 0, Pending)
+        with b.if_(b.not_null(pending)):
+            key = g.count_key(pending.tid, pending.generation, int(State.RUNNABLE))
+            key.kernel = state.kernel
+            key.user = user
+            _finish(g, key, pending)
+
+    return Chain("wait", config, maps, maps.walker_chain, _like(config)).programs(finish)
+
+
+def _like(config: ProgramConfig) -> Like:
+    if config.walk is Walk.KPROBE:
+        return Like(ProgramType.KPROBE)
+    return Like(program_type(config.hook), "sched_exit_tp", attach_type(config.hook))
+
+
+def _user_by_chain(g: Ground, key: Pointer, walker: StackWalker) -> None:
+    def remember(state: Pointer) -> None:
+        state.kernel = key.kernel
+
+    start = ChainStart(g, g.maps.walker_chain)
+    start.start(remember)
+    key.user = start.instead(lambda: walker.user(g.b.context))
+
+
+def _finish(g: Ground, key: Pointer, pending: Pointer) -> None:
+    """Charge what waited for the stacks in ``key``."""
+    b = g.b
     g.count("walks")
     with b.if_(All(key.kernel == 0, key.user == 0)):
         g.count("walks_failed")
-    if config.ring is not Ring.NONE:
+    if g.config.ring is not Ring.NONE:
         stacks = (key.kernel, key.user)
         emit(g, EventKind.STACK, pending.tid, pending.end_ns, stacks=stacks)
     with b.if_(pending.runnable_ns != 0):
@@ -60,10 +104,6 @@ def wait_walker(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
     with b.if_(pending.blocked_ns != 0):
         key.state = pending.blocked_state
         g.charge(key, pending.blocked_ns)
-    b.exit(0)
-    if by_kprobe:
-        return b.build()
-    return b.build("sched_exit_tp", attach_type(config.hook))
 
 
 def _repair_missed_coming(g: Ground, ids: Value) -> None:

@@ -12,7 +12,7 @@ from systemscope.cli.usage import HelpShown, parse
 from systemscope.errors import OutputError, SystemScopeError
 
 if TYPE_CHECKING:
-    from systemscope.kernel.capabilities import Capabilities, Examination
+    from systemscope.kernel.capabilities import Examination
     from systemscope.kernel.probing import Finding, Probe
 
 _USAGE = """
@@ -148,6 +148,7 @@ def _judge(examination: Examination) -> tuple[Verdict, dict[str, str], tuple[str
     from systemscope.cli.preflight import require
     from systemscope.collectors.plan import make_plan
     from systemscope.collectors.request import Request
+    from systemscope.collectors.unwind_method import unwind_method
 
     facts = examination.capabilities
     try:
@@ -162,7 +163,7 @@ def _judge(examination: Examination) -> tuple[Verdict, dict[str, str], tuple[str
         "stacks of waits": plan.config.walk.value,
         "thread records": plan.config.storage.value,
         "stacks": plan.config.stack_table.value,
-        "user stacks": _unwinding(facts),
+        "user stacks": unwind_method(plan.config.unwind),
         "silent threads": _seeds(plan.seed_iterator, plan.wait_iterator),
         "on-CPU samples": event or "none",
     }
@@ -193,13 +194,6 @@ def _seeds(seed_iterator: bool, wait_iterator: bool) -> str:
     if wait_iterator:
         return "sleepable iterator: kernel and user stacks"
     return "iterator and /proc: kernel stacks" if seed_iterator else "/proc: kernel stacks"
-
-
-def _unwinding(facts: Capabilities) -> str:
-    from systemscope.collectors.unwind_method import unwind_method
-
-    method, meaning = unwind_method(facts)
-    return f"by unwind tables ({method}): {meaning}"
 
 
 def _feature(question: Probe, finding: Finding) -> dict[str, Any]:

@@ -7,13 +7,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Optional
 
-from systemscope.bpfasm.types import ProgramSpec
+from systemscope.bpfasm.types import MapSpec, ProgramSpec
 from systemscope.collectors.request import MAX_STACK_DEPTH, Request
 from systemscope.collectors.unwind_plan import choose_unwinding
 from systemscope.errors import Unsupported
 from systemscope.kernel.btf import KernelBtf
 from systemscope.kernel.capabilities import Capabilities
-from systemscope.programs import iterators, lifecycle, sampler, switch, timeline, wakeup, walker
+from systemscope.programs import (
+    iterators,
+    lifecycle,
+    sampler,
+    switch,
+    switch_chain,
+    timeline,
+    wakeup,
+    walker,
+)
 from systemscope.programs.config import (
     Hook,
     KernelLayout,
@@ -45,6 +54,14 @@ _EVENTS = (
 
 
 @dataclass(frozen=True)
+class ProgramChain:
+    """Programs that are called through ``links``, by their place in it."""
+
+    links: MapSpec
+    specs: tuple[ProgramSpec, ...]
+
+
+@dataclass(frozen=True)
 class Plan:
     """Programs and maps of one window, and how each part is attached.
 
@@ -62,7 +79,13 @@ class Plan:
 
     def programs(self) -> list[ProgramSpec]:
         """All specs, in the order in which they are attached."""
-        return [*self.counting_programs(), *self.seed_programs(), *self.closing_programs()]
+        chained = [spec for chain in self.chains() for spec in chain.specs]
+        return [
+            *self.counting_programs(),
+            *chained,
+            *self.seed_programs(),
+            *self.closing_programs(),
+        ]
 
     def seed_programs(self) -> list[ProgramSpec]:
         """What lists the threads as the window opens."""
@@ -75,6 +98,23 @@ class Plan:
         if not self.wait_iterator:
             return []
         return [iterators.task_snapshot(self.config, self.maps, stacks=True)]
+
+    def chains(self) -> list[ProgramChain]:
+        """The programs that others call last, to unwind user stacks."""
+        config, maps = self.config, self.maps
+        chains: list[ProgramChain] = []
+        if not config.chained:
+            return chains
+        if config.walk in (Walk.SCHED_EXIT, Walk.KPROBE):
+            specs = walker.wait_chain(config, maps)
+            chains.append(ProgramChain(maps.walker_chain.programs, specs))
+        elif config.walk is Walk.SWITCH_OUT:
+            specs = switch_chain.switch_chain(config, maps)
+            chains.append(ProgramChain(maps.walker_chain.programs, specs))
+        if config.oncpu:
+            specs = sampler.sampler_chain(config, maps)
+            chains.append(ProgramChain(maps.sampler_chain.programs, specs))
+        return chains
 
     def counting_programs(self) -> list[ProgramSpec]:
         """The specs that hang on events."""

@@ -9,12 +9,16 @@ from typing import Any
 from systemscope.bpf.map import Map
 from systemscope.programs.config import StackTable
 from systemscope.programs.records import (
+    PIECE_SLOTS,
+    PIECES_ID,
     SHORT_CLASSES,
     STACK_SLOTS,
     STATES,
     CountKey,
     CountValue,
+    PieceKey,
     StackFlag,
+    StackPiece,
     StackRecord,
     ThreadFlag,
     ThreadRecord,
@@ -124,19 +128,26 @@ class StackReader:
     def __init__(self, kind: StackTable) -> None:
         self._kind = kind
         self._stacks: dict[int, tuple[tuple[int, ...], int]] = {}
+        self._pieces: dict[int, dict[int, tuple[int, ...]]] = {}  # by stack, then by number
 
     def addresses(self, stack: int) -> tuple[int, ...]:
         """Leaf first; empty for id 0 and stacks that are gone."""
-        return self._stacks.get(stack, ((), 0))[0]
+        return self._stack(stack)[0]
 
     def flags(self, stack: int) -> int:
         """How its walk ended, as ``programs.records.StackFlag``."""
-        return self._stacks.get(stack, ((), 0))[1]
+        return self._stack(stack)[1]
+
+    def _stack(self, stack: int) -> tuple[tuple[int, ...], int]:
+        found = self._stacks.get(stack)
+        if found is None:
+            found = self._stacks[stack] = self._of_pieces(self._pieces.get(stack, {}))
+        return found
 
     def read(self, table: Map, wanted: set[int]) -> None:
         """Take in the stacks of ``table``; only ``wanted`` ids where they must be asked for."""
         if self._kind is StackTable.STACK_ID:
-            self._read_ids(table, wanted - {0})
+            self._read_ids(table, {stack for stack in wanted if 0 < stack < PIECES_ID})
         else:
             self.add(*table.read_all())
 
@@ -148,6 +159,22 @@ class StackReader:
             depth, flags = struct.unpack_from("<II", values, at)
             ips = struct.unpack_from(f"<{min(depth, STACK_SLOTS)}Q", values, at + 8)
             self._stacks[stack] = (_without_end_marks(ips), flags)
+
+    def add_pieces(self, keys: bytes, values: bytes) -> None:
+        """Take in what was read of a table of stacks in pieces."""
+        pieces = StackPiece.iter_unpack(values)
+        for (stack, number, _), piece in zip(PieceKey.iter_unpack(keys), pieces):
+            self._pieces.setdefault(stack, {})[number] = piece
+
+    def _of_pieces(self, pieces: dict[int, tuple[int, ...]]) -> tuple[tuple[int, ...], int]:
+        if 0 not in pieces:
+            return (), 0  # it found no room
+        depth, flags = pieces[0][:2]
+        numbers = range(-(-min(depth, STACK_SLOTS) // PIECE_SLOTS))
+        if any(number not in pieces for number in numbers):
+            return (), 0
+        ips = [ip for number in numbers for ip in pieces[number][2:]]
+        return _without_end_marks(tuple(ips[:depth])), flags
 
     def _read_ids(self, table: Map, wanted: set[int]) -> None:
         slots = table.spec.value_size // 8

@@ -34,6 +34,7 @@ class Session:
         self._batch = batch
         self._maps: dict[MapSpec, Map] = {}
         self._programs: dict[str, Program] = {}
+        self._unattached = {"open_waits", "task_seed"}
         self._owned = ExitStack()
         self._attached = ExitStack()
         self.event_name = ""
@@ -54,7 +55,14 @@ class Session:
 
     def load(self) -> None:
         """Create the maps, load the programs."""
-        self._load([*self.plan.counting_programs(), *self.plan.seed_programs()])
+        chains = self.plan.chains()
+        chained = [spec for chain in chains for spec in chain.specs]
+        self._load([*self.plan.counting_programs(), *chained, *self.plan.seed_programs()])
+        self._unattached.update(spec.name for spec in chained)
+        for chain in chains:
+            for place, spec in enumerate(chain.specs):
+                program = self._programs[spec.name]
+                self._maps[chain.links].update(_U32.pack(place), _U32.pack(program.fd))
 
     def load_late(self) -> None:
         """Load what is needed only as the window closes, once it is open."""
@@ -75,7 +83,7 @@ class Session:
         """Hang every program on its event, the lifecycle ones first."""
         for name, program in self._programs.items():
             spec = program.spec
-            if spec.type is ProgramType.PERF_EVENT or name in ("open_waits", "task_seed"):
+            if spec.type is ProgramType.PERF_EVENT or name in self._unattached:
                 continue
             self._attached.enter_context(self._link(program, spec))
 

@@ -19,6 +19,7 @@ class Tables:
         self._totals = CountTotals()
         self._stacks = StackReader(config.stack_table)
         self._hashed = config.stack_table is StackTable.HASHED
+        self._pieces = config.chained
         self._count_limit, self._stack_limit = config.counts // 2, config.stacks // 2
         self._counts_taken = self._stacks_taken = 0
 
@@ -27,9 +28,12 @@ class Tables:
         if stats["new_counts"] - self._counts_taken > self._count_limit:
             self._counts_taken = stats["new_counts"]
             self._totals.add(*session.switch_counts().drain())
-        if self._hashed and stats["new_stacks"] - self._stacks_taken > self._stack_limit:
+        if stats["new_stacks"] - self._stacks_taken > self._stack_limit:
             self._stacks_taken = stats["new_stacks"]
-            self._stacks.add(*session.map("stacks").drain())
+            if self._hashed:
+                self._stacks.add(*session.map("stacks").drain())
+            if self._pieces:
+                self._stacks.add_pieces(*session.map("stack_pieces").drain())
 
     def counts(self, session: Session) -> list[CountRow]:
         """All charges of the window."""
@@ -40,4 +44,6 @@ class Tables:
     def stacks(self, session: Session, wanted: set[int]) -> StackReader:
         """All stacks of the window."""
         self._stacks.read(session.map("stacks"), wanted)
+        if self._pieces:
+            self._stacks.add_pieces(*session.map("stack_pieces").read_all())
         return self._stacks

@@ -1,26 +1,23 @@
-"""How programs loop over the frames of a user stack: the best way a kernel has."""
+"""How the programs of a plan go over the frames of a user stack, in words."""
 
 from __future__ import annotations
 
-from systemscope.kernel.capabilities import Capabilities
+from typing import Optional
 
-BPF_LOOP, BOUNDED_LOOP, TAIL_CALLS = "bpf_loop", "bounded loop", "tail calls"
+from systemscope.programs.config import Loop, UnwindConfig
+
+_MEANING = {
+    Loop.CALLBACK: "the kernel's own loop, quick to load",
+    Loop.BOUNDED: "the verifier follows every turn: slower to load "
+    "(bpf_loop, Linux 5.17, is missing)",
+    Loop.TAIL_CALLS: "a chain of programs, some frames each: slower "
+    "(a loop, Linux 5.3, or what it would need is missing)",
+}
 
 
-def unwind_method(capabilities: Capabilities) -> tuple[str, str]:
-    """(method, what it means in one line and what a better one would need).
-
-    The methods are those of ``UnwindReport.method``.
-    """
-    if capabilities.bpf_loop:
-        return BPF_LOOP, "the kernel's own loop, quick to load"
-    if capabilities.bounded_loops:
-        return (
-            BOUNDED_LOOP,
-            "the verifier follows every turn: slower to load (bpf_loop, Linux 5.17, is missing)",
-        )
-    return (
-        TAIL_CALLS,
-        "a chain of programs, some frames each: slower, and deep stacks may be cut "
-        "(bounded loops, Linux 5.3, are missing)",
-    )
+def unwind_method(unwind: Optional[UnwindConfig]) -> str:
+    """What is done and, in one line, what a better way would need. Why nothing is done by tables
+    is told by the plan's notes."""
+    if unwind is None:
+        return "by frame pointers only"
+    return f"by unwind tables ({unwind.loop.value}): {_MEANING[unwind.loop]}"

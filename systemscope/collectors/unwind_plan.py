@@ -30,7 +30,10 @@ def choose_unwinding(
     if request.unwind is Unwind.FRAME_POINTERS or not request.user_stacks:
         return None
     lacking = _lacking(capabilities, layout, hashed)
+    if lacking and not lacks_for_chain(capabilities):
+        return _chained(capabilities, request)
     if lacking:
+        lacking = lacks_for_chain(capabilities)
         if request.unwind is Unwind.DWARF:
             raise Unsupported(f"{lacking}, which unwinding by tables needs", "5.4")
         notes.append(f"user stacks are walked by frame pointers only: {lacking} is missing")
@@ -45,6 +48,32 @@ def choose_unwinding(
         chunks=chunks if capabilities.map_in_map else 0,
         pages=min(request.unwind_bytes, _WHOLE_BYTES) // _PAGE_BYTES,
     )
+
+
+def _chained(capabilities: Capabilities, request: Request) -> UnwindConfig:
+    """By tail calls. The pool is one array: with maps of maps fewer steps would fit a program."""
+    return UnwindConfig(
+        loop=Loop.TAIL_CALLS,
+        registers=Registers.STACK_POINTER,
+        thread_size=_thread_size(capabilities.arch),
+        arch=capabilities.arch,
+        read_user=capabilities.probe_read_user,
+        chunks=0,
+        pages=min(request.unwind_bytes, _WHOLE_BYTES) // _PAGE_BYTES,
+    )
+
+
+def lacks_for_chain(capabilities: Capabilities) -> str:
+    """What a chain of programs cannot do without, or nothing. It finds registers where x86-64
+    keeps them on every kernel; aarch64's lie elsewhere in each (struct pt_regs grew in 4.14 and
+    5.0), and only BTF (5.4) would tell."""
+    if not capabilities.tail_calls:
+        return "a loop in BPF programs, and calls from one to another,"
+    if capabilities.arch != "x86_64":
+        return "a description of saved registers (BTF)"
+    if not capabilities.probe_read_kernel and capabilities.lockdown == "confidentiality":
+        return "a way to the saved registers"
+    return ""
 
 
 def _lacking(capabilities: Capabilities, layout: Optional[KernelLayout], hashed: bool) -> str:

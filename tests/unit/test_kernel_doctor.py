@@ -15,6 +15,7 @@ from systemscope.collectors.unwind_method import unwind_method
 from systemscope.kernel.capabilities import Capabilities, Examination, probes
 from systemscope.kernel.privileges import Privileges, SeccompMode
 from systemscope.kernel.probing import Finding
+from systemscope.programs.config import Loop, UnwindConfig
 
 ALL = (1 << 41) - 1
 
@@ -80,6 +81,7 @@ def test_a_kernel_whose_only_doubt_is_perf(
         walk=Walk.SWITCH_OUT,
         storage=Storage.HASH,
         stack_table=StackTable.STACK_ID,
+        unwind=UnwindConfig(loop=Loop.TAIL_CALLS),
     )
     made = SimpleNamespace(config=config, seed_iterator=False, wait_iterator=False, notes=("x",))
     monkeypatch.setattr(plan, "make_plan", lambda capabilities, request: made)
@@ -93,21 +95,19 @@ def test_a_kernel_whose_only_doubt_is_perf(
 
 
 @pytest.mark.parametrize(
-    ("offered", "method", "missing"),
+    ("loop", "missing"),
     [
-        ({"bpf_loop", "bounded_loops"}, "bpf_loop", ""),
-        ({"bpf_loop"}, "bpf_loop", ""),
-        ({"bounded_loops"}, "bounded loop", "bpf_loop, Linux 5.17"),
-        (set(), "tail calls", "bounded loops, Linux 5.3"),
+        (Loop.CALLBACK, ""),
+        (Loop.BOUNDED, "bpf_loop, Linux 5.17"),
+        (Loop.TAIL_CALLS, "a loop, Linux 5.3"),
     ],
 )
-def test_the_way_to_unwind_and_what_a_better_one_needs(
-    offered: set[str], method: str, missing: str
-) -> None:
-    found, meaning = unwind_method(replace(Capabilities(), **dict.fromkeys(offered, True)))
-    assert found == method
-    assert missing in meaning and "\n" not in meaning
-    assert ("is missing" in meaning or "are missing" in meaning) == bool(missing)
+def test_the_way_to_unwind_and_what_a_better_one_needs(loop: Loop, missing: str) -> None:
+    told = unwind_method(UnwindConfig(loop=loop))
+    assert told.startswith(f"by unwind tables ({loop.value}): ")
+    assert missing in told and "\n" not in told
+    assert ("missing" in told) == bool(missing)
+    assert unwind_method(None) == "by frame pointers only"
 
 
 def test_every_feature_is_told() -> None:

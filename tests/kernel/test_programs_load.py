@@ -22,6 +22,7 @@ from systemscope.programs.config import (
     Loop,
     ProgramConfig,
     Registers,
+    Ring,
     StackTable,
     Storage,
     UnwindConfig,
@@ -31,6 +32,10 @@ from systemscope.programs.maps import profiler_maps
 
 pytestmark = pytest.mark.kernel
 
+#: How user stacks are unwound where nothing loops.
+CHAINED = UnwindConfig(
+    loop=Loop.TAIL_CALLS, registers=Registers.STACK_POINTER, chunks=0, pages=64, read_user=False
+)
 #: What older kernels lack, one step after the other.
 LANGUAGES: dict[str, dict[str, Any]] = {
     "newest": {},
@@ -44,7 +49,7 @@ LANGUAGES: dict[str, dict[str, Any]] = {
         "direct_values": False,
         "bounded_loops": False,
         "functions": False,
-        "unwind": None,
+        "unwind": CHAINED,
     },
     "4.9": {
         "isa": 1,
@@ -54,8 +59,8 @@ LANGUAGES: dict[str, dict[str, Any]] = {
         "value_arguments": False,
         "probe_read_kernel": False,
         "stack_table": StackTable.STACK_ID,
-        "unwind": None,
         "state_argument": False,
+        "unwind": CHAINED,
     },
 }
 OLD_LIMIT = 4095  # instructions of a program before 5.2
@@ -114,6 +119,11 @@ def load(specs: list[ProgramSpec], btf: KernelBtf) -> None:
             stack.enter_context(Program.load(spec, maps, attach_btf_id=number))
 
 
+def on_events(plan: Plan) -> list[ProgramSpec]:
+    """The programs on events, and those they call last."""
+    return [*plan.counting_programs(), *(one for chain in plan.chains() for one in chain.specs)]
+
+
 def loadable(capabilities: Capabilities, hook: Hook, walk: Walk) -> bool:
     """Whether this kernel can have that program at all."""
     if hook is Hook.TP_BTF and not capabilities.tp_btf:
@@ -139,7 +149,7 @@ def test_loads(
     if not loadable(capabilities, hook, walk):
         pytest.skip("not on this kernel")
     config = replace(base.config, hook=hook, walk=walk, storage=storage, **LANGUAGES[language])
-    specs = _plan(base, config).counting_programs()
+    specs = on_events(_plan(base, config))
     load(specs, btf)
     if language == "4.9" and hook is Hook.TRACEPOINT:
         longest = max(specs, key=lambda spec: len(spec.code))
@@ -160,7 +170,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "CPUs": {"cpu_ranges": ((0, 0), (2, 5), (7, 4095))},
     "shifted states": {"state_bits": None},
     "NMI": {"nmi_sampler": True},
-    "stack ids": {"stack_table": StackTable.STACK_ID, "unwind": None},
+    "stack ids": {"stack_table": StackTable.STACK_ID, "unwind": CHAINED},
+    "chain, shallow": {"max_stack": 1, "unwind": CHAINED},
+    "chain, timeline": {"ring": Ring.PERF, "unwind": CHAINED},
     "frame pointers": {"unwind": None},
     "bounded loop": {"unwind": UnwindConfig(Loop.BOUNDED)},
     "old user reads": {"unwind": UnwindConfig(read_user=False)},
@@ -183,7 +195,7 @@ def test_options_load(
         changes["layout"] = replace(base.config.layout, last_queued=-1)
     for storage in Storage:
         config = replace(base.config, hook=hook, walk=walk, storage=storage)
-        load(_plan(base, replace(config, **changes)).counting_programs(), btf)
+        load(on_events(_plan(base, replace(config, **changes))), btf)
 
 
 def test_the_threshold_fits_the_programs_fields(capabilities: Capabilities) -> None:

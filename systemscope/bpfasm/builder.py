@@ -38,7 +38,6 @@ from systemscope.bpfasm.values import (
 
 _ARGUMENTS = (R1, R2, R3, R4, R5)
 _LOOKUP, _UPDATE, _DELETE, _LOOP = 1, 2, 3, 181
-_ANY_CALL = 8  # get_smp_processor_id: the cheapest
 
 ANY, NOEXIST, EXIST = 0, 1, 2  # flags of a map update
 
@@ -73,7 +72,7 @@ class Builder:
         self.name, self.type = name, type
         self.asm = Assembler(name, isa)
         self.direct_values, self.bounded_loops = direct_values, bounded_loops
-        self._eval = Evaluator(self.asm)
+        self._eval = Evaluator(self.asm, tidy=not bounded_loops)
         self._closed_if: Optional[tuple[int, str]] = None
         self._ends: list[str] = []
         self._context: Optional[Value] = None
@@ -130,12 +129,10 @@ class Builder:
             return StackAddress(base.offset + offset, base.scope)
         return base + offset if offset else base
 
-    def forget(self) -> None:
-        """Empty the registers that hold no variable: paths that differ in nothing else meet here,
-        for verifiers that do not know which registers are read again (before 4.15)."""
-        self.do(_ANY_CALL)
-        for register in self._eval.frame.registers:
-            self.asm.mov(register, 0)
+    def forget(self, stack: bool = False) -> None:
+        """Empty the registers, and the ``stack``, that hold no variable: paths that differ in
+        nothing else meet here, for verifiers that do not know what is read again (before 4.15)."""
+        self._eval.forget(stack)
 
     # -- memory
 
@@ -179,10 +176,12 @@ class Builder:
 
     # -- calls
 
-    def call(self, helper: int, *arguments: Argument, signed: bool = False) -> Value:
-        """Call a helper and keep its result."""
+    def call(
+        self, helper: int, *arguments: Argument, signed: bool = False, into: Optional[Value] = None
+    ) -> Value:
+        """Call a helper and keep its result, ``into`` a variable there is or a new one."""
         self.do(helper, *arguments)
-        return self._result(signed)
+        return self._result(signed, into)
 
     def do(self, helper: int, *arguments: Argument) -> None:
         """Call a helper for its effect."""
@@ -215,8 +214,9 @@ class Builder:
                     self._eval.into(as_expr(argument), register)
             done.append(register)
 
-    def _result(self, signed: bool) -> Value:
-        value = self._eval.frame.allocate(signed, spill=False)
+    def _result(self, signed: bool, into: Optional[Value] = None) -> Value:
+        value = self._eval.frame.allocate(signed, spill=False) if into is None else into
+        value.of_call = True
         if value.register is None:
             self.asm.store(R10, value.slot, R0, 8)
         else:
@@ -326,7 +326,7 @@ class Builder:
         """A scope: variables and records made inside end with it."""
         self._eval.frame.enter()
         yield
-        self._eval.frame.leave()
+        self._eval.leave()
 
     def repeat(self, count: int, body: Callable[[Expr], None]) -> None:
         """Run ``body(index)`` for 0..count-1; :meth:`break_` leaves it."""
@@ -371,7 +371,8 @@ class Builder:
         """The body of BPF function ``name``; yields its arguments. End it with :meth:`exit`."""
         outer, outer_eval, outer_context = self.asm.current, self._eval, self._context
         self.asm.function(name, arguments, callback, apart)
-        self._eval, self._context, self._closed_if = Evaluator(self.asm), None, None
+        self._eval, self._context = Evaluator(self.asm, self._eval.tidy), None
+        self._closed_if = None
         values = []
         for register in _ARGUMENTS[:arguments]:
             value = self._eval.frame.allocate(signed=False, spill=False)

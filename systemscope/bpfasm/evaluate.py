@@ -31,6 +31,8 @@ from systemscope.bpfasm.values import (
 SAVED = (Reg.R6, Reg.R7, Reg.R8, Reg.R9)
 SCRATCH = (Reg.R0, Reg.R1, Reg.R2, Reg.R3, Reg.R4, Reg.R5)
 
+_ANY_CALL = 8  # get_smp_processor_id, the cheapest: a call leaves nothing in r1 to r5
+
 #: The same comparison with its sides exchanged.
 _SWAPPED = {
     Jmp.JLT: Jmp.JGT,
@@ -45,12 +47,13 @@ class Frame:
 
     def __init__(self) -> None:
         self.registers = list(SAVED)
-        self.depth = 0
+        self.depth = self.deepest = 0
         self.scopes = [Scope(0)]
 
     def reserve(self, size: int) -> StackAddress:
         """Where ``size`` new bytes are (8-byte aligned), freed with the scope."""
         self.depth += (size + 7) & ~7
+        self.deepest = max(self.deepest, self.depth)
         if self.depth > MAX_STACK:
             raise fail(f"the function needs {self.depth} bytes of stack, BPF has {MAX_STACK}")
         return StackAddress(-self.depth, self.scopes[-1])
@@ -82,8 +85,8 @@ class Frame:
 class Evaluator:
     """Emits code for expressions through an :class:`Assembler`."""
 
-    def __init__(self, asm: Assembler) -> None:
-        self.asm = asm
+    def __init__(self, asm: Assembler, tidy: bool = False) -> None:
+        self.asm, self.tidy = asm, tidy
         self.frame = Frame()
         self._busy: set[Reg] = set()
 
@@ -108,6 +111,22 @@ class Evaluator:
             yield
         finally:
             self._busy.difference_update(fresh)
+
+    def leave(self) -> None:
+        """End a scope. ``tidy``: what a call gave, a pointer maybe, does not stay on the stack."""
+        for value in self.frame.scopes[-1].values if self.tidy else ():
+            if value.register is None and value.of_call:
+                self.asm.store_imm(R10, value.slot, 0, 8)
+        self.frame.leave()
+
+    def forget(self, stack: bool) -> None:
+        """Leave nothing in the registers, and what was used of the ``stack``, that is free."""
+        self.asm.call(_ANY_CALL)
+        for register in self.frame.registers:
+            self.asm.mov(register, 0)
+        if stack:
+            for depth in range(self.frame.depth + 8, self.frame.deepest + 8, 8):
+                self.asm.store_imm(R10, -depth, 0, 8)
 
     # -- expressions
 

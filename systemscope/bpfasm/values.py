@@ -172,7 +172,7 @@ class Value(Expr):
 
     def __init__(self, register: Optional[Reg], slot: int, signed: bool) -> None:
         self.register, self.slot, self.signed = register, slot, signed
-        self.alive = True
+        self.alive, self.of_call = True, False
 
     def mentions(self, value: Value) -> bool:
         return self is value

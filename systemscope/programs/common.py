@@ -22,6 +22,7 @@ from systemscope.programs.records import (
     ThreadRecord,
     ThreadWords,
     TidKey,
+    WholeStack,
 )
 
 GENERATION_SHIFT = 16
@@ -47,6 +48,23 @@ class Ground:
         )
         self.config = config
         self.maps = maps
+
+    @property
+    def forgetful(self) -> bool:
+        """Whether ways through a program multiply unless what tells them apart is kept on the stack
+        and cleared: verifiers that follow no loop (before 5.3) forget little by themselves."""
+        return not self.config.bounded_loops
+
+    def clear_stack(self) -> None:
+        """Let no way be told from others by what it has written to the stack."""
+        if self.forgetful:
+            with self.b.block():
+                self.b.stack(WholeStack)
+
+    def meet(self, stack: bool = False) -> None:
+        """Ways through the program meet here, for such verifiers."""
+        if self.forgetful:
+            self.b.forget(stack)
 
     # -- the window
 
@@ -92,13 +110,23 @@ class Ground:
         b = self.b
         base = b.let(0)
         with b.block():
-            number = b.let(tid())
+            number = self._number(tid)
             with b.if_(number != 0):
                 found = self.thread(number)
                 if self.config.every_thread:
                     self.make_thread(number, found)
                 b.set(base, found._base)
         return b.cast(base, ThreadRecord)
+
+    def _number(self, tid: Callable[[], Expr]) -> Value:
+        b = self.b
+        if self.config.isa > 1:
+            return b.let(tid())
+        # Until 4.14 a pointer that was on the stack takes no computed index: registers are for it.
+        number = b.let(0, spill=True)
+        with b.block():
+            b.set(number, tid())
+        return number
 
     def make_thread(self, tid: Expr, record: Pointer) -> None:
         """Give a thread without a record one (system-wide). ``record`` becomes it, or null."""
@@ -116,7 +144,9 @@ class Ground:
             blank.tid = key
             blank.flags = int(ThreadFlag.TRACKED)
             self.insert_thread(key, blank)
-            b.set(base, b.lookup_index(self.maps.threads, key, ThreadRecord)._base)
+            again = b.stack(TidKey)
+            again.tid = key
+            b.call(Helper.map_lookup_elem, self.maps.threads, b.address(again), into=base)
 
     def insert_thread(self, tid: Expr, blank: Pointer) -> None:
         """Put ``blank`` (on the stack) into the hash; a full table is counted."""
@@ -208,6 +238,7 @@ class Ground:
                 self._charge_in(self.maps.counts, key, amount, number)
             with b.else_():
                 self._charge_in(self.maps.counts_second, key, amount, number)
+        self.meet()
 
     def _charge_in(self, table: MapSpec, key: Pointer, amount: Value, number: Value) -> None:
         b = self.b

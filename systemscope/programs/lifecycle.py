@@ -11,7 +11,13 @@ from systemscope.programs.common import GENERATION_SHIFT, Ground
 from systemscope.programs.config import Hook, ProgramConfig, Storage
 from systemscope.programs.hooks import EventTask, attach_type, program_type
 from systemscope.programs.maps import ProfilerMaps
-from systemscope.programs.records import CommWords, Control, ThreadFlag, ThreadRecord
+from systemscope.programs.records import (
+    CommWords,
+    Control,
+    ThreadFlag,
+    ThreadRecord,
+    ThreadWords,
+)
 from systemscope.programs.threads import since_of
 from systemscope.programs.timeline import emit
 from systemscope.programs.unwinder import forget_space, inherit_space
@@ -100,9 +106,9 @@ def _keep_comm(g: Ground, record: Pointer) -> None:
         return
     words = b.stack(CommWords)
     b.do(Helper.get_current_comm, b.address(words), 16)
-    view = b.cast(b.address(record, "comm"), CommWords)
-    view.low = words.low
-    view.high = words.high
+    view, at = b.cast(b.address(record), ThreadWords), ThreadRecord.fields["comm"].offset // 8
+    view.words[at] = words.low
+    view.words[at + 1] = words.high
 
 
 def sched_process_exec(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:

@@ -102,6 +102,12 @@ class ThreadWords(Record):
     words: Array = Array(u64, 44)
 
 
+class WholeStack(Record):
+    """All that a program has for its stack."""
+
+    words: Array = Array(u64, 64)
+
+
 class CommWords(Record):
     """A comm as words, for clearing."""
 

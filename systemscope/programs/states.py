@@ -16,11 +16,19 @@ _FROZEN = 0x8000  # TASK_FROZEN (6.1)
 
 def classify(g: Ground, arguments: SwitchArguments, record: Pointer) -> Value:
     """The model's state for what the kernel says the leaving thread does next."""
+    b = g.b
+    state = b.let(int(State.RUNNABLE), spill=g.forgetful)
+    with b.block():
+        _classify(g, arguments, record, state)
+    g.meet()
+    return state
+
+
+def _classify(g: Ground, arguments: SwitchArguments, record: Pointer, state: Value) -> None:
     b, bits = g.b, g.config.state_bits
     raw = arguments.state()
     if bits.shift:
         b.set(raw, raw >> bits.shift)
-    state = b.let(int(State.RUNNABLE))
     if arguments.hook is Hook.TRACEPOINT:
         preempted = (raw & bits.preempted) != 0
     else:
@@ -32,7 +40,6 @@ def classify(g: Ground, arguments: SwitchArguments, record: Pointer) -> Value:
         b.set(state, int(State.SLEEPING))
     with b.else_(), b.if_(raw != 0):
         _classify_rare(g, raw, state, record)
-    return state
 
 
 def _classify_rare(g: Ground, raw: Value, state: Value, record: Pointer) -> None:

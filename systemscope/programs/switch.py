@@ -42,6 +42,7 @@ def sched_switch(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
     """The program on sched_switch."""
     g = Ground("sched_switch", program_type(config.hook), config, maps)
     b = g.b
+    g.clear_stack()
     now, start = g.now_in_window()
     clear_marks(g)
     arguments = SwitchArguments(g)
@@ -49,9 +50,11 @@ def sched_switch(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
     leaver = b.let(0, spill=True) if chained else None
     with b.block():
         _leave(g, arguments, now, start, leaver)
+    g.meet()
     with b.block():
         _come(g, arguments, now, start)
     if leaver is not None:
+        g.meet()
         with b.if_(leaver != 0):
             walk_leaver(g, leaver, now)
     b.exit(0)
@@ -206,8 +209,7 @@ def _end_wait(g: Ground, record: Pointer, now: Value, start: Value) -> Value:
     """Add the last stretch of the wait to its state; the result is its runnable part."""
     b = g.b
     delta = g.elapsed(now, since_of(g, record, start))
-    state = b.let(record.state)
-    runnable = b.let(0)
+    state, runnable = b.let(record.state, spill=g.forgetful), b.let(0, spill=g.forgetful)
     with b.if_(Any_(state == int(State.UNKNOWN), record.last_ns == 0)):
         # No wake-up was seen: it has waited for a CPU since the window began.
         b.set(state, int(State.RUNNABLE))

@@ -28,12 +28,14 @@ def wait_walker(config: ProgramConfig, maps: ProfilerMaps) -> ProgramSpec:
     like = _like(config)
     g = Ground("wait_walker", like.type, config, maps)
     b = g.b
+    g.clear_stack()
     if not by_kprobe:
         with b.if_((b.load(b.context, 0, 8) & 0xFF) == 0):  # is_switch
             b.exit(0)
     ids = b.call(Helper.get_current_pid_tgid)
     with b.block():
         _repair_missed_coming(g, ids)
+    g.meet()
     pending = b.lookup_index(maps.pending, 0, Pending)
     with b.if_(b.is_null(pending)):
         b.exit(0)

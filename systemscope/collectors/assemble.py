@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Optional
 
+from systemscope.bpf.program import Program
 from systemscope.collectors.entries import Options, StackList, build_entries
 from systemscope.collectors.lives import Life, add_silent, build_lives
 from systemscope.collectors.overhead import RunTimeSampler
@@ -15,6 +16,7 @@ from systemscope.collectors.seed import ThreadSnapshot
 from systemscope.collectors.session import Session
 from systemscope.collectors.tables import Tables
 from systemscope.collectors.timeline import TimelineRecorder
+from systemscope.errors import KernelError
 from systemscope.model import Capture, Process, State
 from systemscope.processes import proc
 from systemscope.processes.table import ProcessTable
@@ -110,11 +112,10 @@ def _count_losses(capture: Capture, window: Remains) -> None:
     losses.stack_collisions = stats["collisions"]
     losses.switches_missed = stats["missed_switches"]
     losses.sideband_lost = window.sideband_lost
-    infos = [program.info() for program in session.programs().values()]
     losses.processes_forgotten = window.processes.losses.processes + window.processes.losses.images
     losses.mappings_dropped = window.processes.losses.mappings
     losses.files_not_pinned = window.files_refused
-    losses.recursion_missed = sum(info.recursion_misses for info in infos)
+    losses.recursion_missed = sum(map(_recursions, session.programs().values()))
     overhead = capture.overhead
     overhead.bpf_run_seconds, overhead.bpf_runs = window.cost.totals(capture.end - capture.start)
     overhead.bpf_memory_bytes = session.memory_bytes()
@@ -122,6 +123,13 @@ def _count_losses(capture: Capture, window: Remains) -> None:
     about = proc.stat(os.getpid())
     if first and about is not None:
         overhead.first_event_seconds = max(0.0, (first - about.start_ns) / 1e9)
+
+
+def _recursions(program: Program) -> int:
+    try:
+        return program.info().recursion_misses
+    except KernelError:
+        return 0  # before 4.13 a kernel says nothing of its programs
 
 
 def _missing_samples(capture: Capture) -> int:

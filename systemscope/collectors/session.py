@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 
+from systemscope.bpf import kprobe_events
 from systemscope.bpf.link import Link
 from systemscope.bpf.map import Map
 from systemscope.bpf.program import Program
@@ -15,6 +16,7 @@ from systemscope.collectors.plan import Plan
 from systemscope.collectors.sampling import open_sampler
 from systemscope.errors import KernelError
 from systemscope.kernel.btf import BtfKind, KernelBtf
+from systemscope.kernel.tracefs import tracefs
 from systemscope.programs.config import Hook, Storage
 from systemscope.programs.records import Control, Stats, ThreadFlag, ThreadRecord
 from systemscope.syscalls.proc import MembarrierCommand, membarrier
@@ -89,7 +91,10 @@ class Session:
 
     def _link(self, program: Program, spec: ProgramSpec) -> Link:
         if spec.type is ProgramType.KPROBE:
-            return Link.kprobe(program, self.plan.kprobe_symbol, link=self.plan.perf_link)
+            symbol, files = self.plan.kprobe_symbol, ""
+            if kprobe_events.pmu() is None:  # before 4.17 probes are defined in tracefs
+                files = self._attached.enter_context(tracefs()).path
+            return Link.kprobe(program, symbol, tracefs=files, link=self.plan.perf_link)
         if spec.type is ProgramType.TRACEPOINT:
             number = self.plan.tracepoint_ids[spec.attach_to]
             return Link.tracepoint(program, number, link=self.plan.perf_link)

@@ -76,8 +76,12 @@ class Probe:
 
     def _write(self, text: str, subject: str) -> None:
         try:
-            with open(self._file, "a", encoding="ascii") as stream:
-                stream.write(text)
+            # Not open(): it looks for the file's end, which seq_lseek refuses (EINVAL).
+            number = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            try:
+                os.write(number, text.encode("ascii"))
+            finally:
+                os.close(number)
         except OSError as error:
             raise KernelError("define", subject, error.errno or errno.EIO) from None
 

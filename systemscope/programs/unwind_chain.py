@@ -35,7 +35,7 @@ from systemscope.programs.records import (
     WalkScratch,
 )
 from systemscope.programs.unwind_short import ShortStep
-from systemscope.programs.unwind_step import mix
+from systemscope.programs.unwind_kinds import mix
 from systemscope.programs.unwinder import Unwinder
 
 UNWIND, FILE = 0, 1  # the programs of a chain
@@ -169,6 +169,7 @@ class ChainStart(Unwinder):
         scratch.sp = registers.sp
         scratch.fp = registers.bp
         scratch.extra = registers.bx
+        scratch.rdi = registers.di
 
 
 #: ``finish(ground, state, user)``: what is done once the stack has an id.

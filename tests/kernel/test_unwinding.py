@@ -51,6 +51,7 @@ WAYS: dict[str, tuple[frozenset[str], str]] = {
     "no raw tracepoint": (frozenset({"tp_btf", "raw_tracepoint"}), "bpf_loop"),
     "no sched_exit_tp": (frozenset({"sched_exit_tp"}), "bpf_loop"),
     "no iterators": (frozenset({"task_iterator"}), "bpf_loop"),
+    "no loops": (frozenset({"bpf_loop", "bounded_loops"}), "tail calls"),
 }
 
 
@@ -117,9 +118,10 @@ def test_frame_pointers_are_followed_where_asked(running: int) -> None:
 
 def test_tables_that_cannot_be_had() -> None:
     """Insisted on they are an error, otherwise a line says what is missing."""
+    without = LEGACY_4_9 | {"tail_calls"}
     with pytest.raises(Unsupported):
-        profile(1, unwind=Unwind.DWARF, disabled=LEGACY_4_9)
-    capture = profile(0.3, disabled=LEGACY_4_9)
+        profile(1, unwind=Unwind.DWARF, disabled=without)
+    capture = profile(0.3, disabled=without)
     assert capture.unwinding is None
     assert any("frame pointers" in note for note in capture.notes)
 

@@ -35,6 +35,7 @@ MAX_NAME = 16_384
 MAX_UNSIZED = 4096
 _MAX_NESTING = 64
 _MAX_ALIASES = 32
+_MAX_NAMES_BYTES = 64 << 20
 _ADDRESS_LIMIT = 1 << 63
 
 _STT_NOTYPE, _STT_FUNC, _STT_GNU_IFUNC = 0, 2, 10
@@ -107,6 +108,14 @@ class SymbolTable:
     def addresses(self) -> Iterable[int]:
         """Start addresses of the sized functions, ascending, aliases included."""
         return iter(self._starts)
+
+    def ranges_of(self, names: Iterable[str]) -> list[tuple[int, int]]:
+        """(start, end) of the sized functions called exactly so."""
+        size = min(self._strings.size, _MAX_NAMES_BYTES)
+        data = self._source.read(self._strings.offset, size)
+        found = {data.find(b"\0" + name.encode() + b"\0") + 1 for name in names} - {0}
+        columns = zip(self._starts, self._ends, self._names)
+        return [(start, end) for start, end, name in columns if name in found]
 
     # -- reading --------------------------------------------------------------------------
 

@@ -18,11 +18,11 @@ from systemscope.elf.header import SegmentType
 from systemscope.elf.image import ElfImage
 from systemscope.elf.unwind_pack import BLOCK_BITS, PAGE_WORDS
 from systemscope.elf.unwind_rules import RULE
-from systemscope.elf.unwind_stubs import TRAMPOLINE_IMAGE_BYTES, linker_stubs
+from systemscope.elf.unwind_stubs import TRAMPOLINE_IMAGE_BYTES, go_bottoms, linker_stubs
 from systemscope.elf.unwind_table import UnwindTable, build_unwind_table
 
 #: Changes whenever the same file would give another table.
-_FORMAT = 3
+_FORMAT = 4
 _HEADER = Struct("<QQQQQQQQ")  # low, blocks, rows, rules, rules_at, source, fdes, skipped
 _SOURCES = ("", ".eh_frame", ".debug_frame", ".eh_frame + .debug_frame")
 _NOTHING = _HEADER.pack(*[0] * 8)
@@ -65,6 +65,7 @@ def table_key(image: ElfImage) -> str:
         name, data, *rest = section
         digest.update(repr((name, len(data), *rest)).encode())
         digest.update(data)
+    digest.update(repr(go_bottoms(image)).encode())
     for name, _, code in linker_stubs(image):
         digest.update(repr((name, code)).encode())
     size = image.source.size

@@ -15,12 +15,17 @@ from collections.abc import Iterator
 from systemscope.elf.cfi import Functions
 from systemscope.elf.header import Machine
 from systemscope.elf.image import ElfImage
-from systemscope.elf.unwind_rules import AARCH64_SIGNAL, CfaKind, Rule, RuleBook, SaveKind
+from systemscope.elf.unwind_rules import AARCH64_SIGNAL, ENTRY, CfaKind, Rule, RuleBook, SaveKind
 
 _ENDBR64 = bytes.fromhex("f30f1efa")
 _BEGIN = bytes.fromhex("4883ec08")  # sub $8, %rsp
 _END = bytes.fromhex("4883c408c3")  # add $8, %rsp; ret
 _MAX_BYTES = 256
+_GO_NOTE = ".note.go.buildid"
+_GO_BOTTOMS = tuple(
+    f"runtime.{name}"
+    for name in ("goexit", "mstart", "mcall", "morestack", "rt0_go", "asmcgocall", "systemstack")
+)
 #: mov x8, #139 (__NR_rt_sigreturn); svc #0: how libgcc knows aarch64's trampoline too.
 AARCH64_SIGRETURN = bytes.fromhex("681180d2010000d4")
 AARCH64_NOP = bytes.fromhex("1f2003d5")
@@ -43,8 +48,24 @@ def linker_stubs(image: ElfImage) -> Iterator[tuple[str, int, bytes]]:
             yield name, section.address, code
 
 
+def go_bottoms(image: ElfImage) -> list[tuple[int, int]]:
+    """(start, end) of the functions of a Go program below which no stack goes on. What lies there
+    is another stack's, left in the middle of a function: Go's own traceback stops there too
+    (runtime/traceback.go), but the tables do not tell."""
+    if image.section(_GO_NOTE) is None or image.symtab is None:
+        return []
+    return image.symtab.ranges_of([*_GO_BOTTOMS, *(f"{name}.abi0" for name in _GO_BOTTOMS)])
+
+
 def add_stubs(image: ElfImage, functions: Functions, book: RuleBook) -> None:
     """Describe them, where nothing does, in ``functions.found``, which stays sorted."""
+    for start, end in go_bottoms(image):
+        at = bisect_left(functions.found, start << 56)
+        if at < len(functions.found) and functions.found[at] >> 56 == start:
+            functions.found[at] &= -1 << _ROW_SHIFT
+            functions.found[at] |= functions.number([book.number(ENTRY)])
+        else:
+            _add(functions, start, end - start, [book.number(ENTRY)])
     for _, start, code in linker_stubs(image):
         _add(functions, start, len(code), _rows(code, book))
     for start, size in _trampolines(image, functions):

@@ -34,8 +34,8 @@ from systemscope.programs.records import (
     UnwindSpace,
     WalkScratch,
 )
-from systemscope.programs.unwind_short import ShortStep
 from systemscope.programs.unwind_kinds import mix
+from systemscope.programs.unwind_short import ShortStep
 from systemscope.programs.unwinder import Unwinder
 
 UNWIND, FILE = 0, 1  # the programs of a chain

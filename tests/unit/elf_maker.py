@@ -32,6 +32,7 @@ class Maker:
     type: int = 3
     build_id: bytes = b"\x12\x34"
     note_name: bytes = b"GNU\0"
+    second: bytes = b".fini"
 
     def build(self) -> bytes:
         strings = bytearray(b"\0")
@@ -47,7 +48,8 @@ class Maker:
                 symbol.size,
             )
             strings += symbol.name.encode() + b"\0"
-        names = b"\0.text\0.fini\0.symtab\0.strtab\0.shstrtab\0"
+        names = b"\0.text\0" + self.second + b"\0.symtab\0.strtab\0.shstrtab\0"
+        symtab, strtab, shstrtab = (names.index(n) for n in (b".symtab", b".strtab", b".shstrtab"))
         note = struct.pack("<III", len(self.note_name), len(self.build_id), 3)
         note += self.note_name + self.build_id
         blobs = [note, bytes(table), bytes(strings), names]
@@ -61,9 +63,9 @@ class Maker:
             (0, 0, 0, 0, 0, 0, 0, 0),
             (1, 1, 6, TEXT, TEXT, half, 0, 0),
             (7, 1, 6, TEXT + half, TEXT + half, half, 0, 0),
-            (13, 11 if self.dynamic else 2, 0, 0, offsets[1], len(table), 4, 24),
-            (21, 3, 0, 0, offsets[2], len(strings), 0, 0),
-            (29, 3, 0, 0, offsets[3], len(names), 0, 0),
+            (symtab, 11 if self.dynamic else 2, 0, 0, offsets[1], len(table), 4, 24),
+            (strtab, 3, 0, 0, offsets[2], len(strings), 0, 0),
+            (shstrtab, 3, 0, 0, offsets[3], len(names), 0, 0),
         ]
         head = struct.pack(
             "<16sHHIQQQIHHHHHH",

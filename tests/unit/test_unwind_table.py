@@ -8,7 +8,9 @@ from struct import pack
 import pytest
 
 from systemscope.elf import ElfError
+from systemscope.elf.image import ElfImage
 from systemscope.elf.unwind_rules import RULE
+from systemscope.elf.unwind_stubs import go_bottoms
 from systemscope.elf.unwind_table import CfaKind, Rule, SaveKind, UnwindTable, build_unwind_table
 from systemscope.programs.unwind_kinds import Cfa, Save
 from tests.unit.cfi_maker import (
@@ -22,6 +24,7 @@ from tests.unit.cfi_maker import (
     sleb,
     uleb,
 )
+from tests.unit.elf_maker import Maker, Sym
 
 K, S = CfaKind, SaveKind
 NONE = Rule(0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -368,3 +371,17 @@ def test_the_caller_gets_its_turn() -> None:
     turns: list[None] = []
     build_unwind_table(Image(bytes(frames.data)).elf(), slice=lambda: turns.append(None))
     assert len(turns) >= 10
+
+
+def test_go_stacks_end_where_gos_own_traceback_does() -> None:
+    """The runtime switches stacks in the middle of these functions; a program that only has names
+    like Go's is no Go program."""
+    names = ("runtime.mcall", "runtime.systemstack.abi0", "runtime.mcaller", "main.main")
+    symbols = [Sym(name, 0x1000 + 0x100 * at, 0x20) for at, name in enumerate(names)]
+    image = ElfImage.from_bytes(Maker(symbols, second=b".note.go.buildid").build())
+    assert go_bottoms(image) == [(0x1000, 0x1020), (0x1100, 0x1120)]
+    table = build_unwind_table(image)
+    assert table is not None
+    ends = [table.rule_at(symbol.value + 5).cfa for symbol in symbols]
+    assert ends == [K.ENTRY, K.ENTRY, K.NONE, K.NONE]
+    assert go_bottoms(ElfImage.from_bytes(Maker(symbols).build())) == []

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 from systemscope.elf.header import Header, Section, SectionType, SegmentType, read_header
 from systemscope.elf.notes import read_build_id
 from systemscope.elf.plt import PltTable
 from systemscope.elf.source import FileSource, MemorySource, Source, read_string
 from systemscope.elf.symbols import Symbol, SymbolTable
+
+if TYPE_CHECKING:
+    from systemscope.elf.cache import TableCache
+    from systemscope.elf.companions import Companions
 
 _PAGE = 0x1000
 _MAX_SECTION_NAME = 256
@@ -27,6 +31,11 @@ class ElfImage:
         self._build_id: Optional[str] = None
         self._tables: dict[SectionType, Optional[SymbolTable]] = {}
         self._plt: Optional[PltTable] = None
+        #: Who finds the files that belong to this one; None where nobody looks for any.
+        self.companions: Optional[Companions] = None
+        #: Where large tables are kept for the next run, if anywhere.
+        self.cache: Optional[TableCache] = None
+        self._found: dict[str, Optional[ElfImage]] = {}
         loads = [s for s in self.header.segments if s.type == SegmentType.LOAD]
         self._loads = sorted(loads, key=lambda s: not s.executable)
 
@@ -113,6 +122,27 @@ class ElfImage:
         return None if address is None else start - address
 
     @property
+    def debug_file(self) -> Optional[ElfImage]:
+        """The separate file with what was stripped off this image; None if there is none, or
+        nobody looks for it. Opened once, and open as long as this image is."""
+        found = self.companions
+        return None if found is None else self._companion("debug file", found.debug_file)
+
+    @property
+    def supplement(self) -> Optional[ElfImage]:
+        """The file that .gnu_debugaltlink names, with debug information this image shares with
+        others; as :attr:`debug_file`. Usually it is a debug file that has one."""
+        found = self.companions
+        return None if found is None else self._companion("supplement", found.supplement)
+
+    def _companion(
+        self, what: str, find: Callable[[ElfImage], Optional[ElfImage]]
+    ) -> Optional[ElfImage]:
+        if what not in self._found:
+            self._found[what] = find(self)
+        return self._found[what]
+
+    @property
     def has_symtab(self) -> bool:
         """False when the file is stripped of all but its exported symbols."""
         return any(s.type == SectionType.SYMTAB and s.size for s in self.header.sections)
@@ -135,6 +165,10 @@ class ElfImage:
             found = table.find(address) if table is not None else None
             if found is not None:
                 return found
+        return self.find_stub(address)
+
+    def find_stub(self, address: int) -> Optional[Symbol]:
+        """The procedure linkage stub at ELF virtual address ``address``, or None."""
         return self._plt_table().find(address)
 
     def _plt_table(self) -> PltTable:
@@ -161,4 +195,5 @@ class ElfImage:
             sections,
             self.header.machine,
             complete=type_ is SectionType.SYMTAB,
+            cache=self.cache,
         )

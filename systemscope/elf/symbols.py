@@ -18,11 +18,14 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import accumulate, compress
+from struct import Struct
 from typing import Optional
 
+from systemscope.elf.cache import TableCache
 from systemscope.elf.header import Machine, Section
 from systemscope.elf.source import MAX_READ, Source, read_string
 
@@ -33,6 +36,11 @@ ENTRY_SIZE = 24  # sizeof(Elf64_Sym)
 MAX_SYMBOLS = 2_000_000
 MAX_NAME = 16_384
 MAX_UNSIZED = 4096
+#: Smaller tables are read and sorted as quickly as they are found in a cache.
+WORTH_KEEPING = 20_000 * ENTRY_SIZE
+#: Changes whenever the same file would give other columns.
+_FORMAT = 1
+_COUNTS = Struct("<QQ")
 _MAX_NESTING = 64
 _MAX_ALIASES = 32
 _MAX_NAMES_BYTES = 64 << 20
@@ -73,10 +81,11 @@ class SymbolTable:
         machine: Machine,
         *,
         complete: bool,
+        cache: Optional[TableCache] = None,
     ) -> None:
         """Read ``table``, whose names are in ``strings``. ``complete`` says it lists local
-        symbols too, so that unsized symbols end where the next one begins.
-        Raises ElfError when the file cannot be read."""
+        symbols too, so that unsized symbols end where the next one begins. ``cache`` keeps what
+        takes long to sort. Raises ElfError when the file cannot be read."""
         self._source = source
         self._strings = strings
         self._sections = sections
@@ -92,7 +101,10 @@ class SymbolTable:
         self._unsized_infos = array("B")
         self._unsized_sections = array("H")
         self._known: dict[int, Symbol] = {}  # symbols without aliases that were asked for
-        self._load(table)
+        if cache is None or table.size < WORTH_KEEPING:
+            self._load(table)
+        else:
+            self._load_kept(table, cache)
 
     def __len__(self) -> int:
         return len(self._starts) + len(self._unsized)
@@ -118,6 +130,47 @@ class SymbolTable:
         return [(start, end) for start, end, name in columns if name in found]
 
     # -- reading --------------------------------------------------------------------------
+
+    def _load_kept(self, table: Section, cache: TableCache) -> None:
+        # All but the names follows from these bytes, and the names stay in the file: a forged
+        # build ID gets nobody another file's names.
+        digest = blake2b(digest_size=32)
+        digest.update(repr([s.index for s in self._sections if s.executable]).encode())
+        for piece in self._pieces(table):
+            digest.update(piece)
+        key = f"symbols-{_FORMAT}-{sys.byteorder}-{digest.hexdigest()}"
+        kept = cache.get(key)
+        if kept is None or not self._unpack(kept):
+            self._load(table)
+            cache.put(key, self._pack())
+
+    def _columns(self) -> tuple[tuple[array[int], ...], tuple[array[int], ...]]:
+        sized = (self._starts, self._ends, self._names, self._infos)
+        bare = (self._unsized, self._unsized_names, self._unsized_infos, self._unsized_sections)
+        return sized, bare
+
+    def _pack(self) -> bytes:
+        columns = [column for half in self._columns() for column in half]
+        counts = _COUNTS.pack(len(self._starts), len(self._unsized))
+        return counts + b"".join(column.tobytes() for column in columns)
+
+    def _unpack(self, data: bytes) -> bool:
+        """Fill the columns from what :meth:`_pack` made; False where it has another length."""
+        view = memoryview(data)
+        halves = self._columns()
+        counts = _COUNTS.unpack_from(data) if len(data) >= _COUNTS.size else (0, 0)
+        widths = [sum(column.itemsize for column in half) for half in halves]
+        expected = _COUNTS.size + counts[0] * widths[0] + counts[1] * widths[1]
+        if len(data) != expected:
+            return False
+        position = _COUNTS.size
+        for half, count in zip(halves, counts):
+            for column in half:
+                end = position + count * column.itemsize
+                column.frombytes(view[position:end])
+                position = end
+        self._reach = array("Q", accumulate(self._ends, max))
+        return True
 
     def _load(self, table: Section) -> None:
         heads, starts, sizes = self._read_columns(table)
@@ -149,20 +202,25 @@ class SymbolTable:
         other (8) and section index (16); value; size."""
         # Strided slices and compress() keep the rows that are data from ever becoming objects.
         columns = (array("Q"), array("Q"), array("Q"))
-        count = min(table.size // ENTRY_SIZE, MAX_SYMBOLS)
-        step = MAX_READ // ENTRY_SIZE // 8
-        for first in range(0, count, step):
-            wanted = min(step, count - first) * ENTRY_SIZE
-            data = self._source.read(table.offset + first * ENTRY_SIZE, wanted)
-            words = array("Q", data[: len(data) // ENTRY_SIZE * ENTRY_SIZE])
+        for data in self._pieces(table):
+            words = array("Q", data)
             if sys.byteorder == "big":
                 words.byteswap()
             mask = data[4::ENTRY_SIZE].translate(_IS_CODE)
             for number, column in enumerate(columns):
                 column.extend(compress(words[number::3], mask))
+        return columns
+
+    def _pieces(self, table: Section) -> Iterator[bytes]:
+        """The table's bytes in pieces of whole entries."""
+        count = min(table.size // ENTRY_SIZE, MAX_SYMBOLS)
+        step = MAX_READ // ENTRY_SIZE // 8
+        for first in range(0, count, step):
+            wanted = min(step, count - first) * ENTRY_SIZE
+            data = self._source.read(table.offset + first * ENTRY_SIZE, wanted)
+            yield data[: len(data) // ENTRY_SIZE * ENTRY_SIZE]
             if len(data) < wanted:
                 break
-        return columns
 
     # -- searching ------------------------------------------------------------------------
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:  # imported by the thread, while programs are being loaded
 _REST_SECONDS = 0.0005
 _JOIN_SECONDS = 5.0
 _MOST_BYTES = 64 << 20  # of one table; whether there is room for it is seen once it is built
-_CACHE_BYTES = 256 << 20
 
 
 @dataclass
@@ -124,10 +123,10 @@ class TableBuilder:
 
     def _run(self) -> None:
         from systemscope.elf import unwind_cache  # noqa: F401 (the first table is to wait for less)
-        from systemscope.elf.cache import TableCache
+        from systemscope.elf.cache import CACHE_BYTES, TableCache
 
         if self._directory:
-            self._cache = TableCache(self._directory, _CACHE_BYTES)
+            self._cache = TableCache(self._directory, CACHE_BYTES)
         while True:
             with self._lock:
                 self._lock.wait_for(lambda: self._ending or bool(self._queue))

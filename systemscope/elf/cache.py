@@ -21,6 +21,8 @@ from typing import Optional
 #: Changes when the files' form does: older files are not understood and age away.
 _MAGIC = b"SySc\0\0\0\1"
 _HEADER = Struct("<8sQ32s")  # magic, length of the contents, checksum
+#: What all tables of one directory may take, for whoever has no better idea.
+CACHE_BYTES = 256 << 20
 _SUFFIX = ".blob"
 _TEMPORARY = ".part"
 #: A temporary file this old was left by a process that died.
@@ -129,7 +131,7 @@ class TableCache:
             reason = error.strerror if isinstance(error, OSError) else "not a path"
             self.problem = f"cannot use the cache {self.directory}: {reason}"
             return None
-        if not _is_ours(os.fstat(descriptor)):
+        if not is_ours(os.fstat(descriptor)):
             os.close(descriptor)
             self.problem = f"the cache {self.directory} belongs to, or can be written by, others"
             return None
@@ -139,7 +141,7 @@ class TableCache:
 
     def _read(self, descriptor: int, key: str) -> Optional[bytes]:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or not _is_ours(status):
+        if not stat.S_ISREG(status.st_mode) or not is_ours(status):
             self.problem = f"a file of the cache {self.directory} belongs to others"
             return None
         if not _HEADER.size <= status.st_size <= self.limit_bytes:
@@ -182,7 +184,8 @@ class TableCache:
             held -= size
 
 
-def _is_ours(status: os.stat_result) -> bool:
+def is_ours(status: os.stat_result) -> bool:
+    """Whether nobody but the effective user can have written, or can write, the file."""
     return status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 

@@ -56,8 +56,12 @@ class Sample:
 
 @dataclass
 class Profile:
-    """Samples with names, over the capture they came from (window, threads, losses, overhead)."""
+    """Samples with names, over the capture they came from (window, threads, losses, overhead).
+
+    ``name_sources`` tells where names came from: (file's name, the table that had them, in words)
+    -> how many addresses it named."""
 
     capture: Capture
     samples: list[Sample] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    name_sources: dict[tuple[str, str], int] = field(default_factory=dict)

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Optional, Union
 
 from systemscope.elf import ElfError, ElfImage, Location, Resolver
 from systemscope.errors import SystemScopeError
 from systemscope.model import Mapping
 from systemscope.processes.vdso import read_vdso
+from systemscope.symbolizer.demangle import Demangler
 from systemscope.symbolizer.options import FileOpener, OpenFile, SymbolizerOptions
+from systemscope.symbolizer.separate import DebugSearch
 
 #: How many mappings of one file are tried before it counts as gone: a process may have died,
 #: another that maps the same file be alive.
@@ -75,13 +78,19 @@ class ModuleReader:
         *,
         same_kernel: bool,
         vdso: Optional[bytes] = None,
+        search: Optional[DebugSearch] = None,
+        demangler: Optional[Demangler] = None,
     ) -> None:
         """``vdso`` is the image of the capture's machine, b"" if it did not tell; None where that
-        is this machine."""
+        is this machine. ``search`` finds debug files, ``demangler`` renames in bulk."""
         self._options = options
         self._opener = opener
         self._same_kernel = same_kernel
         self._vdso = vdso
+        self._search = search
+        self._demangler = demangler
+        #: (file's name, table that had the names, in words) -> addresses that got one.
+        self.sources: Counter[tuple[str, str]] = Counter()
 
     def answer(self, module: Module) -> None:
         """Answer all the module's places. Never raises for what is wrong with a file."""
@@ -90,10 +99,19 @@ class ModuleReader:
             _answer_all(module, opened)
             return
         try:
-            with open_image(opened) as image:
+            with open_image(opened) as image, self._companions(image, module):
                 self._resolve(image, module)
         except ElfError as error:
             _answer_all(module, f"its file is {error.message}", elf=False)
+        self._finish_all(module)
+
+    def _companions(self, image: ElfImage, module: Module) -> AbstractContextManager[object]:
+        if self._search is None:
+            return nullcontext()
+        image.cache = self._search.cache
+        companions = self._search.beside(module.where)
+        image.companions = companions
+        return companions
 
     def _open(self, module: Module) -> Union[int, OpenFile, bytes, str]:
         """The file, the bytes of the vdso, or a sentence that says why there is neither."""
@@ -134,6 +152,8 @@ class ModuleReader:
                     address += back
                     found = self._locate(resolvers, address, exact)
                     answer = Answer(address, found, "" if found else reason, build_id)
+                    if found:
+                        self.sources[_name_of(module), found[-1].source] += 1
                 module.places[place] = answer
 
     def _locate(
@@ -149,15 +169,31 @@ class ModuleReader:
                     return tuple(self._finish(location, delta) for location in found)
         return ()
 
+    def _finish_all(self, module: Module) -> None:
+        """Demangle the names of all answers: in bulk, because another process does it."""
+        answers = {place: answer for place, answer in module.places.items() if answer is not None}
+        if self._demangler is None:
+            return
+        told = self._demangler.names(
+            location.name for answer in answers.values() for location in answer.locations
+        )
+        for place, answer in answers.items():
+            if any(location.name in told for location in answer.locations):
+                renamed = tuple(replace(x, name=told.get(x.name, x.name)) for x in answer.locations)
+                module.places[place] = replace(answer, locations=renamed)
+
     def _finish(self, location: Location, delta: int) -> Location:
         name = location.name
         if self._options.rename is not None:
             name = self._options.rename(name) or name
         if delta == 0 and name == location.name:
             return location
-        return Location(
-            name, location.offset + delta, location.file, location.line, location.inlined
-        )
+        return replace(location, name=name, offset=location.offset + delta)
+
+
+def _name_of(module: Module) -> str:
+    path = module.where[0][1].path if module.where else ""
+    return path.rsplit("/", 1)[-1] or "[file]"
 
 
 def _answer_all(module: Module, unknown: str, *, elf: bool = True) -> None:

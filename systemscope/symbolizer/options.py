@@ -36,12 +36,19 @@ class SymbolizerOptions:
     """How names are found.
 
     ``resolvers`` are asked in turn for each address of an ELF image; ``rename`` is applied to each
-    name they give (a demangler). ``generated_code`` names addresses in no file. ``kallsyms`` and
-    ``modules`` are the kernel's own tables.
+    name they give. ``demangle`` turns C++ and Rust symbols into what was written.
+    ``generated_code`` names addresses in no file; without it the maps that just-in-time compilers
+    leave are read. Debug files are looked for in ``debug_directories`` first, and last at the
+    ``debuginfod`` servers; these files and sorted symbol tables are kept in ``cache_directory``
+    ("" for nowhere). ``kallsyms`` and ``modules`` are the kernel's own tables.
     """
 
     resolvers: tuple[ResolverFactory, ...] = (SymbolResolver,)
     rename: Optional[Callable[[str], str]] = None
+    demangle: bool = True
     generated_code: Optional[CodeNamer] = None
+    debug_directories: tuple[str, ...] = ()
+    debuginfod: tuple[str, ...] = ()
+    cache_directory: str = ""
     kallsyms: str = "/proc/kallsyms"
     modules: str = "/proc/modules"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from typing import Optional
 
+from systemscope.elf.cache import CACHE_BYTES, TableCache
 from systemscope.model import Capture, Entry, Frame, FrameKind, Profile, Sample, Stack, State
 from systemscope.processes.files import FileStore
+from systemscope.symbolizer.debuginfod import DebugServers
+from systemscope.symbolizer.demangle import Demangler
 from systemscope.symbolizer.kernel import KernelNamer
 from systemscope.symbolizer.modules import ModuleReader
 from systemscope.symbolizer.options import FileOpener, SymbolizerOptions
+from systemscope.symbolizer.separate import DebugSearch
 from systemscope.symbolizer.user import UserNamer
 
 
@@ -29,8 +34,10 @@ def symbolize(
     ``unresolved_frames`` are set: frames with addresses of all samples, each stack counted as often
     as entries carry it. ``opener`` finds the files; the default one knows none of processes that
     are gone but by their paths: pass the ``open`` of the FileStore that pinned them. Where the
-    capture carries facts, its kernel and vdso are named by them alone, and ``opener`` should be the
-    ``open`` of a debugfiles.DebugFiles. Never raises for what is wrong with a target's files.
+    capture carries facts, its kernel and vdso are named by them alone, no process of this machine
+    is looked at, and ``opener`` should be the ``open`` of a debugfiles.DebugFiles.
+    ``Profile.name_sources`` tells where user names came from. Never raises for what is wrong with a
+    target's files.
     """
     options = options or SymbolizerOptions()
     # "Linux 6.1.0-13-amd64 x86_64": the release is one of the words.
@@ -38,9 +45,39 @@ def symbolize(
     facts = capture.facts
     vdso = None if facts is None else facts.vdso
     opener = opener or FileStore().open
-    reader = ModuleReader(options, opener, same_kernel=same_kernel, vdso=vdso)
     kernel = KernelNamer(options, same_kernel=same_kernel, facts=facts)
-    user = UserNamer(capture, options, reader)
+    search = _search(options, targets=facts is None)
+    with ExitStack() as owned:
+        demangler = owned.enter_context(Demangler()) if options.demangle else None
+        if search.cache is not None:
+            owned.callback(search.cache.close)
+        reader = ModuleReader(
+            options,
+            opener,
+            same_kernel=same_kernel,
+            vdso=vdso,
+            search=search,
+            demangler=demangler,
+        )
+        profile = _named(capture, kernel, UserNamer(capture, options, reader))
+        notes = [kernel.note, demangler.note if demangler is not None else "", *search.notes()]
+    profile.notes += [note for note in notes if note]
+    profile.name_sources = dict(reader.sources)
+    return profile
+
+
+def _search(options: SymbolizerOptions, *, targets: bool) -> DebugSearch:
+    directory = options.cache_directory
+    files = os.path.join(directory, "debuginfod") if directory else ""
+    return DebugSearch(
+        targets=targets,
+        directories=options.debug_directories,
+        servers=DebugServers(options.debuginfod, files) if options.debuginfod else None,
+        cache=TableCache(directory, CACHE_BYTES) if directory else None,
+    )
+
+
+def _named(capture: Capture, kernel: KernelNamer, user: UserNamer) -> Profile:
     stacks = _Stacks(capture, kernel, user)
     for entry in capture.entries:
         stacks.ask(entry)
@@ -48,7 +85,7 @@ def symbolize(
     samples = [_sample(capture, entry, stacks.frames(entry)) for entry in capture.entries]
     capture.losses.unresolved_frames = stacks.unresolved
     capture.losses.resolved_frames = stacks.total - stacks.unresolved
-    return Profile(capture, samples, [kernel.note] if kernel.note else [])
+    return Profile(capture, samples)
 
 
 class _Stacks:

@@ -60,7 +60,10 @@ class Image:
 
 @dataclass
 class Process:
-    """A thread group seen in the window. ``images`` are in time order, at least one if known."""
+    """A thread group seen in the window. ``images`` are in time order, at least one if known.
+
+    ``uid`` (-1: unknown) and ``host_files``, which says that its paths are ours, help to find its
+    files here; they are not part of a capture file."""
 
     tgid: int
     comm: str = ""
@@ -68,6 +71,8 @@ class Process:
     cgroup: str = ""
     namespace_pid: int = 0
     kernel: bool = False
+    uid: int = field(default=-1, compare=False)
+    host_files: bool = field(default=False, compare=False)
 
 
 @dataclass

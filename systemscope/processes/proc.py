@@ -184,6 +184,12 @@ def namespace_pid(tgid: int) -> int:
     return numbers[-1] if numbers else 0
 
 
+def effective_uid(tgid: int) -> int:
+    """The user the process acts as, as our user namespace numbers it; -1 when unknown."""
+    numbers = _status_numbers(tgid, b"Uid")
+    return numbers[1] if len(numbers) > 1 else -1
+
+
 def parse_schedstat(data: bytes) -> Optional[tuple[int, int, int]]:
     """Parse "run_ns wait_ns slices"; None when it is not that."""
     words = data.split()

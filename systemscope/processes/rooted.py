@@ -22,24 +22,30 @@ _O_PATH = os.O_PATH | os.O_CLOEXEC
 _AS_IS = _O_PATH | os.O_NOFOLLOW
 
 
-def open_in_root(root: int, path: str) -> Optional[int]:
+def open_in_root(root: int, path: str, *, follow: bool = True) -> Optional[int]:
     """An O_PATH descriptor of ``path`` with ``root`` (a directory descriptor) as "/".
 
-    Symbolic links are followed inside that root, ".." stops at it. None when there is no such
-    path. Without openat2 (before Linux 5.6) the path is walked component by component.
+    Symbolic links are followed inside that root, ".." stops at it. Without ``follow`` the last
+    component must not be one. None when there is no such path. Without openat2 (before Linux 5.6)
+    the path is walked component by component.
     """
     raw = os.fsencode(path)
     if b"\0" in raw:
         return None
     try:
-        return openat2(root, raw, _O_PATH, Resolve.IN_ROOT | Resolve.NO_MAGICLINKS)
+        flags = _O_PATH if follow else _AS_IS
+        found = openat2(root, raw, flags, Resolve.IN_ROOT | Resolve.NO_MAGICLINKS)
     except KernelError as error:
         if error.errno in (errno.ENOSYS, errno.EPERM):  # EPERM: a seccomp filter of old
-            return walk_in_root(root, raw)
+            return walk_in_root(root, raw, follow=follow)
         return None
+    if not follow and stat.S_ISLNK(os.fstat(found).st_mode):
+        os.close(found)
+        return None
+    return found
 
 
-def walk_in_root(root: int, path: bytes) -> Optional[int]:
+def walk_in_root(root: int, path: bytes, *, follow: bool = True) -> Optional[int]:
     """As :func:`open_in_root`, by opening one component after the other without following links
     and following them by hand."""
     todo = path.split(b"/")[::-1]
@@ -66,7 +72,7 @@ def walk_in_root(root: int, path: bytes) -> Optional[int]:
                 continue
             links += 1
             target = _read_link(found)
-            if links > MAX_LINKS:
+            if links > MAX_LINKS or not (follow or todo):
                 return None
             if target.startswith(b"/"):
                 while trail:

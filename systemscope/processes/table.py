@@ -100,12 +100,14 @@ class _Entry:
         "kernel",
         "namespace_pid",
         "spaces",
+        "uid",
     )
 
     def __init__(self) -> None:
         self.comm = ""
         self.cgroup = ""
         self.namespace_pid = 0
+        self.uid = -1
         self.kernel = False
         self.host_files = False
         self.ended = 0
@@ -202,6 +204,7 @@ class ProcessTable:
             entry.cgroup = origin.cgroup
             entry.kernel = origin.kernel
             entry.host_files = origin.host_files
+            entry.uid = origin.uid
         entry.kernel = entry.kernel or parent == KTHREADD
         if not entry.kernel:
             self._append(entry, self._inherit(origin, time))
@@ -311,6 +314,8 @@ class ProcessTable:
                 entry.cgroup,
                 entry.namespace_pid,
                 entry.kernel,
+                entry.uid,
+                entry.host_files,
             )
             for tgid, entry in self._entries.items()
         }
@@ -377,4 +382,5 @@ class ProcessTable:
             entry.cgroup = cgroup
             entry.namespace_pid = proc.namespace_pid(tgid)
             entry.host_files = proc.shares_our_files(tgid)
+            entry.uid = proc.effective_uid(tgid)
             entry.guessed = False

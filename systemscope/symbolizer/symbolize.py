@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Optional
 
 from systemscope.elf.cache import CACHE_BYTES, TableCache
@@ -11,6 +12,7 @@ from systemscope.model import Capture, Entry, Frame, FrameKind, Profile, Sample,
 from systemscope.processes.files import FileStore
 from systemscope.symbolizer.debuginfod import DebugServers
 from systemscope.symbolizer.demangle import Demangler
+from systemscope.symbolizer.generated import GeneratedCode
 from systemscope.symbolizer.kernel import KernelNamer
 from systemscope.symbolizer.modules import ModuleReader
 from systemscope.symbolizer.options import FileOpener, SymbolizerOptions
@@ -59,6 +61,9 @@ def symbolize(
             search=search,
             demangler=demangler,
         )
+        if options.generated_code is None and facts is None:
+            generated = owned.enter_context(GeneratedCode(capture.processes, opener))
+            options = replace(options, generated_code=generated.name)
         profile = _named(capture, kernel, UserNamer(capture, options, reader))
         notes = [kernel.note, demangler.note if demangler is not None else "", *search.notes()]
     profile.notes += [note for note in notes if note]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Hashable, Iterable
+from dataclasses import replace
 from typing import Optional
 
 from systemscope.model import Capture, FileId, Frame, FrameKind, Mapping, Process
@@ -119,14 +120,20 @@ class UserNamer:
         found = self._mapping(space, address if exact else address - 1)
         if found is None:
             return (_unmapped(address, known=space >= 0),)
-        return self._anonymous_frames(self._spaces[space].tgid, address, found)
+        back = 0 if exact else 1
+        return self._anonymous_frames(self._spaces[space].tgid, address, back, found)
 
-    def _anonymous_frames(self, tgid: int, address: int, mapping: Mapping) -> tuple[Frame, ...]:
+    def _anonymous_frames(
+        self, tgid: int, address: int, back: int, mapping: Mapping
+    ) -> tuple[Frame, ...]:
         # Compilers that map their code twice, writable and executable, do so with a memfd.
         if self._options.generated_code is not None:
-            named = self._options.generated_code(tgid, address)
+            named = self._options.generated_code(tgid, address - back)
             if named:
-                return named
+                return tuple(
+                    replace(frame, address=address, offset=frame.offset + back, mapping=mapping)
+                    for frame in named
+                )
         label = mapping.path.lstrip("/")
         if label in ("", "anon"):  # the side-band says "//anon"
             label = "[anon]"

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from enum import Enum
-from typing import BinaryIO, Callable, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, BinaryIO, Callable, Optional, TypeVar, Union
 
 from systemscope.collectors.request import (
     DEFAULT_FREQUENCY,
@@ -41,6 +41,9 @@ from systemscope.errors import UsageError
 from systemscope.model import Profile
 from systemscope.model.filters import IdleThreads, Selection, select
 from systemscope.model.states import State
+
+if TYPE_CHECKING:
+    from systemscope.symbolizer import SymbolizerOptions
 
 Ids = Union[int, Iterable[int], None]
 _Choice = TypeVar("_Choice", bound=Enum)
@@ -68,6 +71,8 @@ def profile(
     timeline: bool = False,
     delays: bool = False,
     names: bool = True,
+    demangle: bool = True,
+    debuginfod: bool = False,
     stop: Optional[Callable[[], bool]] = None,
     without: Iterable[str] = (),
 ) -> Profile:
@@ -86,8 +91,9 @@ def profile(
     ``idle_threads`` is "show", "hide" or "only", as on the command line. ``timeline`` records the
     order of things too (``profile.capture.timeline``), ``delays`` the kernel's own delay accounting
     (``Thread.delays``). With ``names`` False nothing is named: the result has no samples, and is to
-    be written as a capture, for :func:`load` elsewhere. ``without`` names kernel features not to
-    use.
+    be written as a capture, for :func:`load` elsewhere. C++ and Rust functions have the names that
+    were written, with ``demangle`` False their symbols. ``debuginfod`` asks the servers in
+    DEBUGINFOD_URLS for debug files. ``without`` names kernel features not to use.
 
     Times in the result are nanoseconds, frames are leaf first. Raises SystemScopeError: UsageError
     for arguments that make no sense, TargetError for a target that does not exist,
@@ -118,19 +124,25 @@ def profile(
         states=frozenset(states) if states is not None else None,
         idle=_idle(idle_threads, request.system_wide),
     )
-    return _run(request, selection, stop or (lambda: False), names)
+    naming = _naming(demangle, debuginfod, request.cache_directory) if names else None
+    return _run(request, selection, stop or (lambda: False), naming)
 
 
 def load(
     path: Union[str, os.PathLike[str]],
     debug_dirs: Iterable[Union[str, os.PathLike[str]]] = (),
+    *,
+    demangle: bool = True,
+    debuginfod: bool = False,
+    cache_directory: Union[str, os.PathLike[str], None] = None,
 ) -> Profile:
     """The profile in a capture file, a pprof file or a file of folded stacks.
 
     Addresses of a capture get their names now: programs and libraries are looked for under
     ``debug_dirs``, then at their paths, and used if they have the recorded build ID. What could not
     be read or found is told in the notes of the profile and its capture. A capture's timeline lies
-    in the file, which stays open as long as the profile lives. Raises InputError.
+    in the file, which stays open as long as the profile lives. The other arguments are those of
+    :func:`profile`. Raises InputError.
     """
     from systemscope.importers.reading import load as read
     from systemscope.model import HostFacts
@@ -144,8 +156,10 @@ def load(
     if capture is None:
         assert loaded.profile is not None
         return loaded.profile
-    files = DebugFiles(capture.facts or HostFacts(), [os.fspath(one) for one in debug_dirs])
-    named = symbolize(capture, opener=files.open)
+    directories = tuple(os.fspath(one) for one in debug_dirs)
+    files = DebugFiles(capture.facts or HostFacts(), directories)
+    naming = _naming(demangle, debuginfod, _cache(cache_directory), directories)
+    named = symbolize(capture, naming, files.open)
     named.notes += files.notes()
     return named
 
@@ -178,7 +192,26 @@ def write(
         by_name(output or "folded").write_bytes(profile, target, options)
 
 
-def _run(request: Request, selection: Selection, stop: Callable[[], bool], names: bool) -> Profile:
+def _naming(
+    demangle: bool, debuginfod: bool, cache_directory: str, directories: tuple[str, ...] = ()
+) -> SymbolizerOptions:
+    from systemscope.symbolizer import SymbolizerOptions
+    from systemscope.symbolizer.debuginfod import configured_urls
+
+    return SymbolizerOptions(
+        demangle=demangle,
+        debuginfod=configured_urls() if debuginfod else (),
+        debug_directories=directories,
+        cache_directory=cache_directory,
+    )
+
+
+def _run(
+    request: Request,
+    selection: Selection,
+    stop: Callable[[], bool],
+    naming: Optional[SymbolizerOptions],
+) -> Profile:
     from systemscope.collectors.wallclock import collect
     from systemscope.processes.command import HeldCommand
     from systemscope.processes.files import FileStore
@@ -189,8 +222,8 @@ def _run(request: Request, selection: Selection, stop: Callable[[], bool], names
     with held_command as held, FileStore() as files:
         capture = collect(request, stop, None, held, files)
         selected, _ = select(capture, selection)
-        if names:
-            named = symbolize(selected, opener=files.open)
+        if naming is not None:
+            named = symbolize(selected, naming, files.open)
         else:
             facts = gather_facts(selected, files.open)
             named = Profile(replace(selected, facts=facts))

@@ -14,6 +14,7 @@ from systemscope.cli.destination import (
     refuse_states,
     refuse_terminal,
 )
+from systemscope.cli.naming import Naming, read_naming
 from systemscope.cli.report import say
 from systemscope.errors import InputError, UsageError
 from systemscope.exporters.formats import ExportOptions, Format
@@ -30,6 +31,9 @@ SHARED_USAGE = """\
                        traced, idle, parked, blocked.
   --idle-threads WHAT  Threads that never ran in the window: show (the default), hide or only.
   --per-thread         Tell threads apart: comm-pid/tid instead of comm.
+  --no-demangle        Show C++ and Rust functions by their symbols.
+  --debuginfod         Ask the servers in DEBUGINFOD_URLS for debug files this host lacks.
+  --no-cache           Neither read nor keep symbol tables and debug files on disk.
   --no-state           No pseudo-frame for the state at the leaf.
   -a, --annotate       Mark kernel frames _[k], JIT frames _[j], inlined frames _[i].
   --output FORMAT      {formats}.
@@ -50,6 +54,7 @@ class Conversion:
     export: ExportOptions
     selection: Selection
     directories: tuple[str, ...]
+    naming: Naming
     path: str  # "" is standard output
     quiet: bool
     verbose: bool
@@ -93,6 +98,7 @@ def read_conversion(given: dict[str, Any], for_programs: str = FOR_PROGRAMS) -> 
             ),
         ),
         directories=tuple(values.word("--debug-dir", one) for one in given["--debug-dir"]),
+        naming=read_naming(given),
         path=path,
         quiet=given["--quiet"],
         verbose=given["--verbose"],
@@ -123,7 +129,7 @@ def convert(loaded: Loaded, wanted: Conversion) -> Converted:
 
     assert capture.facts is not None
     files = DebugFiles(capture.facts, wanted.directories)
-    profile = symbolize(capture, opener=files.open)
+    profile = symbolize(capture, wanted.naming.options(wanted.directories), files.open)
     profile.notes += files.notes()
     return Converted(profile, loaded, hidden)
 
@@ -136,7 +142,10 @@ def report(converted: Sequence[Converted], wanted: Conversion) -> None:
         if len(converted) > 1:
             say(f"{one.whole.name}:")
         capture = one.whole.capture or one.profile.capture
-        lines = summary(capture, one.hidden, one.profile.notes)
+        sources = one.profile.name_sources
+        lines = summary(
+            capture, one.hidden, one.profile.notes, verbose=wanted.verbose, sources=sources
+        )
         # The window's own figures were told when it was recorded.
         brief = [line for line in lines if line.startswith(("  names ", "  losses ", "  note "))]
         for line in lines if wanted.verbose else brief:

@@ -9,6 +9,7 @@ from typing import Any, Optional
 
 from systemscope.cli import values
 from systemscope.cli.destination import choose_format, fit, is_special, refuse_states
+from systemscope.cli.naming import Naming, read_naming
 from systemscope.cli.profile_usage import usage
 from systemscope.cli.usage import parse
 from systemscope.collectors.request import (
@@ -39,6 +40,7 @@ class Options:
     selection: Selection
     format: Format
     export: ExportOptions
+    naming: Naming
     path: str  # "" is standard output
     quiet: bool
     verbose: bool
@@ -69,6 +71,7 @@ def read_options(command: str, arguments: Sequence[str]) -> Options:
             ),
             path,
         ),
+        naming=read_naming(given),
         path=path,
         quiet=given["--quiet"],
         verbose=given["--verbose"],

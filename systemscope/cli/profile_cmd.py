@@ -72,7 +72,7 @@ def _run_window(
         selected, hidden = select(capture, options.selection)
         if options.format.names:
             progress.step("finding names ...")
-            profile = _named(selected, files, stop)
+            profile = _named(selected, options, files, stop)
         else:
             progress.step("gathering what names will need ...")
             profile = Profile(_with_facts(selected, hidden, files, stop))
@@ -83,13 +83,13 @@ def _run_window(
         _summarize(capture, hidden, profile, options)
 
 
-def _named(capture: Capture, files: FileStore, stop: Interrupts) -> Profile:
+def _named(capture: Capture, options: Options, files: FileStore, stop: Interrupts) -> Profile:
     """The capture with names; without them when the user will not wait."""
     from systemscope.symbolizer import symbolize
 
     try:
         with stop.interruptible():
-            return symbolize(capture, opener=files.open)
+            return symbolize(capture, options.naming.options(), files.open)
     except KeyboardInterrupt:
         from systemscope.cli.unnamed import unnamed
 
@@ -116,7 +116,15 @@ def _with_facts(capture: Capture, hidden: Hidden, files: FileStore, stop: Interr
 def _summarize(capture: Capture, hidden: Hidden, profile: Profile, options: Options) -> None:
     told = options.format.name == FOR_PEOPLE and not options.path and is_terminal()
     spent = time.process_time()
-    lines = summary(capture, hidden, profile.notes, spent, options.verbose, beside_text=told)
+    lines = summary(
+        capture,
+        hidden,
+        profile.notes,
+        spent,
+        options.verbose,
+        beside_text=told,
+        sources=profile.name_sources,
+    )
     if options.path:
         lines.append(f"  {'written':<12}{options.path}")
     for line in lines:

@@ -49,7 +49,8 @@ The window:
   --unwind-memory SIZE      Kernel memory for unwind tables, at most (default 64M): 1M to 4G.
   --max-stack N             Frames kept of a kernel stack, and of a user stack, from the leaf on: 1
                             to 127 (default 127). Callers further out are cut off, and counted.
-  --no-cache                Neither read nor keep unwind tables on disk.
+  --no-cache                Neither read nor keep unwind tables, symbol tables and debug files on
+                            disk.
   --delays                  Add what the kernel's own delay accounting says of each thread: waiting
                             for CPU, block I/O, swap-in, reclaim and more.
   --timeline                Record the order of things too, for a capture that is to become a
@@ -60,6 +61,8 @@ What to show:
                             traced, idle, parked, blocked.
   --idle-threads WHAT       Threads that never ran in the window: show, hide or only. Without
                             this they are shown, but hidden when the whole system is profiled.
+  --no-demangle             Show C++ and Rust functions by their symbols.
+  --debuginfod              Ask the servers in DEBUGINFOD_URLS for debug files this host lacks.
   --per-thread              Tell threads apart: comm-pid/tid instead of comm.
   --no-state                No pseudo-frame for the state at the leaf.
   --min-slice US            Gather slices of fewer microseconds in a timeline (default 0).

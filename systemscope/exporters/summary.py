@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Optional
 
+from systemscope.exporters.name_sources import name_sources
 from systemscope.exporters.naming import safe_text, thread_label
 from systemscope.exporters.unwound import unwinding, wrapped
 from systemscope.model import Capture, Losses, State, Thread, state_name
@@ -46,11 +48,13 @@ def summary(
     cpu_seconds: float = 0.0,
     verbose: bool = False,
     beside_text: bool = False,
+    sources: Optional[Mapping[tuple[str, str], int]] = None,
 ) -> list[str]:
     """The summary of a whole ``capture`` (nothing filtered out), as lines for a terminal.
 
-    ``beside_text`` leaves out what the text format has just said there."""
-    found = summary_rows(capture, hidden, notes, cpu_seconds, verbose)
+    ``beside_text`` leaves out what the text format has just said there. ``sources`` is
+    ``Profile.name_sources``, which a ``verbose`` summary tells."""
+    found = summary_rows(capture, hidden, notes, cpu_seconds, verbose, sources)
     if beside_text:
         found = _without(found, _IN_TEXT)
     return [f"  {name:<{_WIDTH}}{text}" for name, text in _fitting(found)]
@@ -62,6 +66,7 @@ def summary_rows(
     notes: Sequence[str] = (),
     cpu_seconds: float = 0.0,
     verbose: bool = False,
+    sources: Optional[Mapping[tuple[str, str], int]] = None,
 ) -> list[tuple[str, str]]:
     """(what, words) of the summary; what is "" where a line goes on.
 
@@ -80,6 +85,8 @@ def summary_rows(
         rows.append(("samples", f"{capture.samples:,}{event}"))
     names = _names(capture.losses)
     rows += [("names", names)] if names else []
+    if names and verbose:
+        rows += [("", text) for text in name_sources(sources or {})]
     rows += _rows(_UNWINDING, unwinding(capture))
     rows += _rows("losses", losses(capture.losses) or ["none"])
     rows.append(("own cost", _cost(capture, cpu_seconds, verbose)))

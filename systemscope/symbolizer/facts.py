@@ -15,7 +15,6 @@ from systemscope.errors import SystemScopeError
 from systemscope.model import Capture, HostFacts, KernelSymbol, Mapping
 from systemscope.processes.vdso import read_vdso
 from systemscope.symbolizer.kallsyms import KernelSymbols
-from systemscope.symbolizer.kernel import HIDDEN, MISSING
 from systemscope.symbolizer.modules import Module, ModuleReader, open_image
 from systemscope.symbolizer.options import FileOpener, SymbolizerOptions
 from systemscope.symbolizer.user import UserNamer
@@ -50,8 +49,8 @@ def gather_facts(
     if kernel:
         symbols = KernelSymbols.read(options.kallsyms, options.modules)
         facts.kernel_symbols = _covering(symbols, kernel)
-        if symbols.missing or symbols.hidden:
-            facts.notes.append(MISSING if symbols.missing else HIDDEN)
+        if symbols.problem:
+            facts.notes.append(symbols.problem)
     for mapping, module in _modules(capture, options, opener):
         if mapping.path == "[vdso]":
             facts.vdso = facts.vdso or read_vdso() or b""

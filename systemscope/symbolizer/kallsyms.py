@@ -27,6 +27,11 @@ _ENDS = frozenset({"_etext", "_einittext", "_end", "__end_rodata", "_eexittext",
 _LAST_SYMBOL_BYTES = 0x10000
 
 
+HIDDEN = "the kernel hides its addresses (kptr_restrict, or no CAP_SYSLOG)"
+MISSING = "this kernel has no /proc/kallsyms"
+EMPTY = "/proc/kallsyms is empty here, as in a container that hides it"
+
+
 @dataclass(frozen=True)
 class KernelSymbol:
     """A kernel function. ``module`` is "[kernel]", or as kallsyms shows it: "[ext4]", "[bpf]"."""
@@ -38,9 +43,12 @@ class KernelSymbol:
 
 class KernelSymbols:
     """The code symbols of the running kernel. ``hidden`` says the kernel showed no addresses
-    (kptr_restrict, or no CAP_SYSLOG); ``missing`` that there is no such file to read."""
+    (kptr_restrict, or no CAP_SYSLOG); ``missing`` that there is no such file to read; ``problem``
+    is why there are no names, "" where there are some."""
 
-    def __init__(self, data: bytes, modules: bytes = b"", *, missing: bool = False) -> None:
+    def __init__(
+        self, data: bytes, modules: bytes = b"", *, missing: bool = False, problem: str = ""
+    ) -> None:
         """Parse the contents of /proc/kallsyms and /proc/modules. Never raises."""
         starts, offsets, texts = array("Q"), array("Q"), []
         length = 0
@@ -61,6 +69,12 @@ class KernelSymbols:
         self._regions = _module_regions(modules)
         self.missing = missing
         self.hidden = bool(self._starts) and self._starts[-1] == 0
+        if missing:
+            self.problem = problem or MISSING
+        elif self.hidden:
+            self.problem = HIDDEN
+        else:
+            self.problem = "" if self._starts else EMPTY
 
     @classmethod
     def read(cls, path: str = "/proc/kallsyms", modules: str = "/proc/modules") -> KernelSymbols:
@@ -68,8 +82,10 @@ class KernelSymbols:
         try:
             with open(path, "rb", buffering=0) as file:
                 data = file.readall()
-        except OSError:
+        except FileNotFoundError:
             return cls(b"", missing=True)
+        except OSError as error:
+            return cls(b"", missing=True, problem=f"/proc/kallsyms: {error.strerror}")
         try:
             with open(modules, "rb", buffering=0) as file:
                 regions = file.readall()

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from typing import Optional, Union
 
 from systemscope.model import Frame, FrameKind, HostFacts, Stack
-from systemscope.symbolizer.kallsyms import KernelSymbol, KernelSymbols
+from systemscope.symbolizer.kallsyms import MISSING, KernelSymbol, KernelSymbols
 from systemscope.symbolizer.options import SymbolizerOptions
 from systemscope.symbolizer.recorded import RecordedSymbols
+from systemscope.symbolizer.rust_v0 import demangle_v0
 
 #: Frames between the place where a thread waits and the BPF program that walked its stack: the
 #: program itself, its trampoline, the tracepoint's glue and the walker. They say nothing of the
@@ -24,8 +25,6 @@ _MAX_MACHINERY = 12
 #: A line of /proc/TID/stack (fs/proc/base.c, proc_pid_stack(); lib/vsprintf.c, "%pB").
 _NAMED = re.compile(r"(?:\[<[0-9a-f]+>\] ?)?(\S+?)\+0x([0-9a-f]+)(?:/0x[0-9a-f]+)?(?: (\[.+\]))?$")
 
-HIDDEN = "the kernel hides its addresses (kptr_restrict, or no CAP_SYSLOG)"
-MISSING = "this kernel has no /proc/kallsyms"
 FOREIGN = "the capture is of another kernel"
 NO_SYMBOL = "no kernel symbol covers it"
 
@@ -86,7 +85,10 @@ class KernelNamer:
             reason = self._why_unknown()
             return Frame(name, FrameKind.KERNEL, address, "[kernel]", unknown=reason)
         offset = address - symbol.start
-        return Frame(symbol.name, FrameKind.KERNEL, address, symbol.module, offset=offset)
+        name = symbol.name
+        if self._options.demangle and name.startswith("_R"):  # the kernel's parts in Rust
+            name = demangle_v0(name) or name
+        return Frame(name, FrameKind.KERNEL, address, symbol.module, offset=offset)
 
     def _find(self, address: int, exact: bool) -> Optional[KernelSymbol]:
         if self._symbols is None:
@@ -107,9 +109,7 @@ class KernelNamer:
             return FOREIGN
         if isinstance(self._symbols, RecordedSymbols):
             return self._symbols.reason or NO_SYMBOL
-        if self._symbols is None or self._symbols.missing:
-            return MISSING
-        return HIDDEN if self._symbols.hidden else NO_SYMBOL
+        return (MISSING if self._symbols is None else self._symbols.problem) or NO_SYMBOL
 
 
 def parse_named(text: str) -> Frame:

@@ -58,7 +58,8 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     collector = types.ModuleType("systemscope.collectors.wallclock")
     collector.collect = lambda *given: parts.collect(*given)  # type: ignore[attr-defined]
     symbolizer = types.ModuleType("systemscope.symbolizer")
-    symbolizer.symbolize = lambda of, opener: parts.symbolize(of)  # type: ignore[attr-defined]
+    symbolizer.symbolize = lambda of, *_: parts.symbolize(of)  # type: ignore[attr-defined]
+    symbolizer.SymbolizerOptions = types.SimpleNamespace  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "systemscope.collectors.wallclock", collector)
     monkeypatch.setitem(sys.modules, "systemscope.symbolizer", symbolizer)
     monkeypatch.setattr(preflight, "require", lambda have: None)

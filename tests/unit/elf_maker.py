@@ -95,3 +95,24 @@ class Maker:
                 "<IIQQQQIIQQ", name, kind, flags, address, offset, size, link, 0, 1, entry
             )
         return bytes(data)
+
+
+def with_sections(image: bytes, extra: dict[str, bytes]) -> bytes:
+    """``image``, as a Maker builds it, with more sections behind those it has."""
+    data = bytearray(image)
+    (offset,) = struct.unpack_from("<Q", data, 40)
+    (count,) = struct.unpack_from("<H", data, 60)
+    headers = bytes(data[offset : offset + count * 64])
+    old = struct.unpack_from("<IIQQQQIIQQ", headers, 5 * 64)
+    names = bytearray(data[old[4] : old[4] + old[5]])
+    rows = b""
+    for name, content in extra.items():
+        rows += struct.pack("<IIQQQQIIQQ", len(names), 1, 0, 0, len(data), len(content), 0, 0, 4, 0)
+        names += name.encode() + b"\0"
+        data += content
+    at = len(data)
+    data += names
+    headers = headers[: 5 * 64] + struct.pack("<IIQQQQIIQQ", *old[:4], at, len(names), *old[6:])
+    struct.pack_into("<Q", data, 40, len(data))
+    struct.pack_into("<H", data, 60, count + len(extra))
+    return bytes(data) + headers + rows

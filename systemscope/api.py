@@ -148,6 +148,7 @@ def load(
     from systemscope.model import HostFacts
     from systemscope.symbolizer import symbolize
     from systemscope.symbolizer.debugfiles import DebugFiles
+    from systemscope.symbolizer.debuginfod import debug_servers
 
     loaded = read(os.fspath(path))
     capture = loaded.capture
@@ -157,8 +158,9 @@ def load(
         assert loaded.profile is not None
         return loaded.profile
     directories = tuple(os.fspath(one) for one in debug_dirs)
-    files = DebugFiles(capture.facts or HostFacts(), directories)
     naming = _naming(demangle, debuginfod, _cache(cache_directory), directories)
+    servers = debug_servers(naming.debuginfod, naming.cache_directory)
+    files = DebugFiles(capture.facts or HostFacts(), directories, servers)
     named = symbolize(capture, naming, files.open)
     named.notes += files.notes()
     return named

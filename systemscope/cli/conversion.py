@@ -126,10 +126,13 @@ def convert(loaded: Loaded, wanted: Conversion) -> Converted:
         return Converted(Profile(capture), loaded, hidden)
     from systemscope.symbolizer import symbolize
     from systemscope.symbolizer.debugfiles import DebugFiles
+    from systemscope.symbolizer.debuginfod import debug_servers
 
     assert capture.facts is not None
-    files = DebugFiles(capture.facts, wanted.directories)
-    profile = symbolize(capture, wanted.naming.options(wanted.directories), files.open)
+    naming = wanted.naming
+    servers = debug_servers(naming.servers, naming.cache_directory)
+    files = DebugFiles(capture.facts, wanted.directories, servers)
+    profile = symbolize(capture, naming.options(wanted.directories), files.open)
     profile.notes += files.notes()
     return Converted(profile, loaded, hidden)
 

@@ -9,6 +9,7 @@ from typing import Optional
 
 from systemscope.elf import ElfError, ElfImage
 from systemscope.model import HostFacts, Mapping
+from systemscope.symbolizer.debuginfod import DebugServers
 from systemscope.symbolizer.facts import file_key
 
 _SHOWN = 3
@@ -20,11 +21,18 @@ class DebugFiles:
     A debug directory is laid out as ``.build-id/xx/yyyy.debug`` or ``.build-id/xx/yyyy`` (as in
     /usr/lib/debug), as a root file system (``usr/bin/app``), or holds files by their mere names.
     A file counts only if its build ID is the recorded one. Where none was recorded, a file at the
-    same path is taken, and told. ``open`` is a FileOpener.
+    same path is taken, and told. Last the ``servers`` are asked for a debug file, which says where
+    functions lie as well. ``open`` is a FileOpener.
     """
 
-    def __init__(self, facts: HostFacts, directories: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        facts: HostFacts,
+        directories: Sequence[str] = (),
+        servers: Optional[DebugServers] = None,
+    ) -> None:
         self._facts = facts
+        self._servers = servers
         self._directories = tuple(directories)
         self._missing: dict[str, bool] = {}  # -> whether a file of another build was there
         self._unproved: dict[str, None] = {}
@@ -48,8 +56,10 @@ class DebugFiles:
                 return descriptor
             other = other or found is not None
             os.close(descriptor)
-        self._missing[mapping.path] = other
-        return None
+        descriptor = self._servers.open(wanted) if self._servers is not None else None
+        if descriptor is None:
+            self._missing[mapping.path] = other
+        return descriptor
 
     def notes(self) -> list[str]:
         """What the user should know: files that were not found, files taken on trust."""
@@ -62,7 +72,7 @@ class DebugFiles:
         if self._unproved:
             listing = _listing(list(self._unproved))
             found.append(f"taken by path alone, the capture tells no build ID: {listing}")
-        return found
+        return found + (self._servers.notes() if self._servers is not None else [])
 
     def _build_id(self, mapping: Mapping) -> str:
         known = self._facts.build_ids.get(file_key(mapping))

@@ -34,6 +34,13 @@ def configured_urls() -> tuple[str, ...]:
     return tuple(url for url in words if url.startswith(("http://", "https://")))[:_MAX_URLS]
 
 
+def debug_servers(urls: Sequence[str], cache_directory: str) -> Optional[DebugServers]:
+    """Who asks ``urls``, and keeps files below ``cache_directory`` ("" for nowhere); None where
+    there are none to ask."""
+    directory = os.path.join(cache_directory, "debuginfod") if cache_directory else ""
+    return DebugServers(urls, directory) if urls else None
+
+
 class DebugServers:
     """Asks servers in turn. Raises nothing: what failed is one note."""
 

@@ -10,7 +10,7 @@ from typing import Optional
 from systemscope.elf.cache import CACHE_BYTES, TableCache
 from systemscope.model import Capture, Entry, Frame, FrameKind, Profile, Sample, Stack, State
 from systemscope.processes.files import FileStore
-from systemscope.symbolizer.debuginfod import DebugServers
+from systemscope.symbolizer.debuginfod import debug_servers
 from systemscope.symbolizer.demangle import Demangler
 from systemscope.symbolizer.generated import GeneratedCode
 from systemscope.symbolizer.kernel import KernelNamer
@@ -73,11 +73,10 @@ def symbolize(
 
 def _search(options: SymbolizerOptions, *, targets: bool) -> DebugSearch:
     directory = options.cache_directory
-    files = os.path.join(directory, "debuginfod") if directory else ""
     return DebugSearch(
         targets=targets,
         directories=options.debug_directories,
-        servers=DebugServers(options.debuginfod, files) if options.debuginfod else None,
+        servers=debug_servers(options.debuginfod, directory),
         cache=TableCache(directory, CACHE_BYTES) if directory else None,
     )
 

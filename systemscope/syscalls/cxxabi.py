@@ -40,6 +40,7 @@ _NAME_SECONDS = 0.25
 _MAX_FAILURES = 8
 #: Names up to this length cannot take long: they repeat themselves 14 times at most.
 _HARMLESS = 150
+_NEEDED = ("LD_LIBRARY_PATH",)  # what a Python may not start without
 _KNOWN, _KNOWN_TEXT = "_ZN1a1bEv", "a::b()"
 
 
@@ -102,7 +103,7 @@ class CxxDemangler:
             os.close(told[1])
         self._pipes = (asked[1], told[0])
         if not self._pid or self._ask([_KNOWN]) != [_KNOWN_TEXT]:
-            self.problem = self.problem or "C++ names are shown as they are: no libstdc++ here"
+            self.problem = self.problem or "C++ names are shown as they are: no usable libstdc++"
             self.close()
         return bool(self._pid)
 
@@ -136,7 +137,7 @@ def _spawn(standard_input: int, standard_output: int) -> int:
         return os.posix_spawn(
             sys.executable,
             [sys.executable, "-I", "-S", "-c", _CHILD, root],
-            {},
+            {name: os.environ[name] for name in _NEEDED if name in os.environ},
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, standard_input, 0),
                 (os.POSIX_SPAWN_DUP2, standard_output, 1),

@@ -16,6 +16,8 @@ from systemscope.cli.naming import debug_servers
 from systemscope.elf import ElfImage
 from systemscope.elf.file_cache import FileCache
 from systemscope.errors import UsageError
+from systemscope.model import FileId, HostFacts, Mapping
+from systemscope.symbolizer.debugfiles import DebugFiles
 from systemscope.symbolizer.debuginfod import URLS_VARIABLE, DebugServers, configured_urls
 from tests.unit.elf_maker import TEXT, Maker, Sym
 
@@ -205,3 +207,19 @@ def test_servers_come_from_the_environment_only(monkeypatch: pytest.MonkeyPatch)
         URLS_VARIABLE, "https://a.example/ file:///etc http://b.example ima:permissive"
     )
     assert configured_urls() == debug_servers() == ("https://a.example/", "http://b.example")
+
+
+def test_a_file_that_is_nowhere_here(server: Server, tmp_path: Path) -> None:
+    """A capture's program that this host lacks altogether: its debug file tells the functions."""
+    files = DebugFiles(FACTS, (), DebugServers([server.url], str(tmp_path)))
+    descriptor = files.open(7, AWAY)
+    assert descriptor is not None and files.notes() == []
+    os.close(descriptor)
+    server.behave = "error"
+    files = DebugFiles(FACTS, (), DebugServers([server.url]))
+    assert files.open(7, AWAY) is None
+    assert [note.split(":")[0] for note in files.notes()] == ["no file for /away/app", "debuginfod"]
+
+
+AWAY = Mapping(0x7F0000000000, 0x7F0000009000, 0, "/away/app", FileId(8, 1, 5))
+FACTS = HostFacts(build_ids={("/away/app", (8, 1, 5, 0)): BUILD_ID})

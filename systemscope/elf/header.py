@@ -33,8 +33,9 @@ class Machine(IntEnum):
 
 
 class FileType(IntEnum):
-    """e_type of what can be mapped into a process."""
+    """e_type of what can be mapped into a process; and of what no linker has seen."""
 
+    REL = 1
     EXEC = 2
     DYN = 3
 
@@ -124,8 +125,9 @@ class Header:
     section_names: int  # index of the string table of section names, 0 if there is none
 
 
-def read_header(source: Source) -> Header:
-    """Read all headers. Raises ElfError on anything but a supported, whole ELF header.
+def read_header(source: Source, *, relocatable: bool = False) -> Header:
+    """Read all headers. Raises ElfError on anything but a supported, whole ELF header, and on
+    relocatable files unless they are asked for.
 
     A damaged section table leaves ``sections`` empty: running needs only the segments.
     """
@@ -135,6 +137,8 @@ def read_header(source: Source) -> Header:
     _check_ident(ident, version)
     try:
         kind, arch = FileType(type_), Machine(machine)
+        if kind is FileType.REL and not relocatable:
+            raise ValueError
     except ValueError:
         raise ElfError(f"ELF type {type_} for machine {machine} is not supported") from None
     sections = _read_sections(source, shoff, shentsize, shnum)

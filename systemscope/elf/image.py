@@ -25,9 +25,11 @@ class ElfImage:
     stay readable while the image is used.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, relocatable: bool = False) -> None:
+        """``relocatable`` takes files that no linker has seen as well: .dwo files, and those that
+        dwz moves shared debug information to, which say so too."""
         self.source = source
-        self.header: Header = read_header(source)
+        self.header: Header = read_header(source, relocatable=relocatable)
         self._build_id: Optional[str] = None
         self._tables: dict[SectionType, Optional[SymbolTable]] = {}
         self._plt: Optional[PltTable] = None
@@ -40,9 +42,9 @@ class ElfImage:
         self._loads = sorted(loads, key=lambda s: not s.executable)
 
     @classmethod
-    def from_descriptor(cls, descriptor: int) -> ElfImage:
+    def from_descriptor(cls, descriptor: int, *, relocatable: bool = False) -> ElfImage:
         """The image in the open regular file ``descriptor``, which stays the caller's."""
-        return cls(FileSource(descriptor))
+        return cls(FileSource(descriptor), relocatable=relocatable)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> ElfImage:

@@ -171,6 +171,6 @@ class DebugServers:
 
 def _has_build_id(descriptor: int, build_id: str) -> bool:
     try:
-        return ElfImage.from_descriptor(descriptor).build_id == build_id
+        return ElfImage.from_descriptor(descriptor, relocatable=True).build_id == build_id
     except ElfError:
         return False

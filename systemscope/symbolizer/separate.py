@@ -199,7 +199,8 @@ class ModuleCompanions:
         not the wanted one. ``crc`` is its checksum, where only that proves it."""
         reason = ""
         try:
-            image = ElfImage.from_descriptor(descriptor)
+            # No linker has seen what dwz makes.
+            image = ElfImage.from_descriptor(descriptor, relocatable=not useful)
             if useful and not _is_useful(image):
                 pass  # the stripped file itself may be where its debug file is looked for
             elif image.build_id != build_id and (image.build_id or crc is None):

@@ -186,7 +186,8 @@ def test_damaged_links(bench: Bench, content: bytes) -> None:
 
 
 def test_supplement(bench: Bench) -> None:
-    common = Maker([Sym("x", TEXT, 4)], build_id=b"\x11\x22\x33").build()
+    # dwz makes relocatable files.
+    common = Maker([Sym("x", TEXT, 4)], type=1, build_id=b"\x11\x22\x33").build()
     debug = with_sections(DEBUG, {".gnu_debugaltlink": b"../../dwz/common.debug\0\x11\x22\x33"})
     bench.put("/.build-id/ab/cdef.debug", debug)
 

@@ -13,7 +13,7 @@ from systemscope.model.capture import (
     Thread,
 )
 from systemscope.model.delays import Delay, DelayKind
-from systemscope.model.host import HostFacts, KernelSymbol
+from systemscope.model.host import GeneratedSymbol, HostFacts, KernelSymbol
 from systemscope.model.losses import Losses
 from systemscope.model.profile import Frame, FrameKind, Profile, Sample
 from systemscope.model.states import (
@@ -42,6 +42,7 @@ __all__ = [
     "Frame",
     "FrameKind",
     "Gap",
+    "GeneratedSymbol",
     "HostFacts",
     "Image",
     "KernelSymbol",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple, Optional
 
-MAX_FUNCTIONS = 2_000_000
+MAX_FUNCTIONS = 1_000_000
 MAX_NAME = 4_096
 #: Longer pieces of code than any compiler makes at once: such a line is a mistake or a lie.
 _MAX_SIZE = 1 << 32

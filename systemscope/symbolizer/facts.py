@@ -12,8 +12,9 @@ from typing import Optional
 from systemscope.elf import ElfError
 from systemscope.elf.notes import find_build_id
 from systemscope.errors import SystemScopeError
-from systemscope.model import Capture, HostFacts, KernelSymbol, Mapping
+from systemscope.model import Capture, GeneratedSymbol, HostFacts, KernelSymbol, Mapping
 from systemscope.processes.vdso import read_vdso
+from systemscope.symbolizer.generated import GeneratedCode
 from systemscope.symbolizer.kallsyms import KernelSymbols
 from systemscope.symbolizer.modules import Module, ModuleReader, open_image
 from systemscope.symbolizer.options import FileOpener, SymbolizerOptions
@@ -51,7 +52,9 @@ def gather_facts(
         facts.kernel_symbols = _covering(symbols, kernel)
         if symbols.problem:
             facts.notes.append(symbols.problem)
-    for mapping, module in _modules(capture, options, opener):
+    user = _asked(capture, options, opener)
+    facts.generated = _generated(capture, user, opener)
+    for mapping, module in user.asked():
         if mapping.path == "[vdso]":
             facts.vdso = facts.vdso or read_vdso() or b""
         elif file_key(mapping) not in facts.build_ids:
@@ -72,16 +75,24 @@ def kernel_build_id(path: str = _KERNEL_NOTES) -> str:
         return ""
 
 
-def _modules(
-    capture: Capture, options: SymbolizerOptions, opener: FileOpener
-) -> Iterable[tuple[Mapping, Module]]:
-    """Each mapping that an address of the capture lies in, and its file."""
+def _asked(capture: Capture, options: SymbolizerOptions, opener: FileOpener) -> UserNamer:
+    """A namer that has been asked for all user addresses of the capture."""
     user = UserNamer(capture, options, ModuleReader(options, opener, same_kernel=True))
     for entry in capture.entries:
         addresses = capture.stacks[entry.stack].user
         if addresses:
             user.ask(user.space(capture.threads[entry.thread].tgid, entry.time), addresses)
-    return user.asked()
+    return user
+
+
+def _generated(capture: Capture, user: UserNamer, opener: FileOpener) -> list[GeneratedSymbol]:
+    found: dict[GeneratedSymbol, None] = {}
+    with GeneratedCode(capture.processes, opener) as code:
+        for tgid, address in user.in_no_file():
+            one = code.find(tgid, address)
+            if one is not None:
+                found[GeneratedSymbol(tgid, one.start, one.start + one.size, one.name)] = None
+    return list(found)
 
 
 def _build_id(module: Module, opener: FileOpener) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Optional, Union
 
 from systemscope.errors import SystemScopeError
-from systemscope.model import Frame, FrameKind, Process
+from systemscope.model import Frame, FrameKind, GeneratedSymbol, HostFacts, Process
 from systemscope.processes.generated import open_perf_map
+from systemscope.symbolizer.code_table import Code, CodeTable
 from systemscope.symbolizer.jitdump import MARKER, JitDump
 from systemscope.symbolizer.options import FileOpener
 from systemscope.symbolizer.perf_map import PerfMap
@@ -17,6 +18,32 @@ _MODULE = "[jit]"
 _MAX_DUMPS = 4
 
 _Teller = Union[PerfMap, JitDump]
+
+
+class RecordedCode:
+    """A CodeNamer by what a capture tells of the processes of another machine."""
+
+    def __init__(self, facts: HostFacts) -> None:
+        self._tables: dict[int, CodeTable] = {}
+        # Of several at one address the smallest: what was seen of it lies within the others.
+        for one in sorted(facts.generated, key=_size, reverse=True):
+            table = self._tables.setdefault(one.tgid, CodeTable())
+            table.extend([one.start], [_size(one)], [one.name.encode("utf-8", "replace")])
+
+    def name(self, tgid: int, address: int) -> tuple[Frame, ...]:
+        """As GeneratedCode.name."""
+        table = self._tables.get(tgid)
+        return _frames(table.find(address) if table is not None else None, address)
+
+
+def _size(symbol: GeneratedSymbol) -> int:
+    return symbol.end - symbol.start
+
+
+def _frames(code: Optional[Code], address: int) -> tuple[Frame, ...]:
+    if code is None:
+        return ()
+    return (Frame(code.name, FrameKind.JIT, address, _MODULE, offset=address - code.start),)
 
 
 class GeneratedCode:
@@ -43,6 +70,10 @@ class GeneratedCode:
 
     def name(self, tgid: int, address: int) -> tuple[Frame, ...]:
         """The frame at ``address`` of process ``tgid``, () when nothing is said of it."""
+        return _frames(self.find(tgid, address), address)
+
+    def find(self, tgid: int, address: int) -> Optional[Code]:
+        """The code there, None when nothing is said of it."""
         tellers = self._tellers.get(tgid)
         if tellers is None:
             tellers = self._tellers[tgid] = list(self._open(tgid))
@@ -50,14 +81,13 @@ class GeneratedCode:
         if found is None:
             grown = [teller.grow() for teller in tellers]  # all of them, not up to the first
             found = self._find(tellers, address) if any(grown) else None
-        return () if found is None else (found,)
+        return found
 
-    def _find(self, tellers: list[_Teller], address: int) -> Optional[Frame]:
+    def _find(self, tellers: list[_Teller], address: int) -> Optional[Code]:
         for teller in tellers:
             code = teller.table.find(address)
             if code is not None:
-                offset = address - code.start
-                return Frame(code.name, FrameKind.JIT, address, _MODULE, offset=offset)
+                return code
         return None
 
     def _open(self, tgid: int) -> Iterator[_Teller]:

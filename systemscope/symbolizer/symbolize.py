@@ -12,7 +12,7 @@ from systemscope.model import Capture, Entry, Frame, FrameKind, Profile, Sample,
 from systemscope.processes.files import FileStore
 from systemscope.symbolizer.debuginfod import debug_servers
 from systemscope.symbolizer.demangle import Demangler
-from systemscope.symbolizer.generated import GeneratedCode
+from systemscope.symbolizer.generated import GeneratedCode, RecordedCode
 from systemscope.symbolizer.kernel import KernelNamer
 from systemscope.symbolizer.modules import ModuleReader
 from systemscope.symbolizer.options import FileOpener, SymbolizerOptions
@@ -61,9 +61,10 @@ def symbolize(
             search=search,
             demangler=demangler,
         )
-        if options.generated_code is None and facts is None:
-            generated = owned.enter_context(GeneratedCode(capture.processes, opener))
-            options = replace(options, generated_code=generated.name)
+        if options.generated_code is None:
+            namer = RecordedCode(facts) if facts is not None else None
+            code = namer or owned.enter_context(GeneratedCode(capture.processes, opener))
+            options = replace(options, generated_code=code.name)
         profile = _named(capture, kernel, UserNamer(capture, options, reader))
         notes = [kernel.note, demangler.note if demangler is not None else "", *search.notes()]
     profile.notes += [note for note in notes if note]

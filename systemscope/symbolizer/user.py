@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import replace
 from typing import Optional
 
@@ -64,6 +64,14 @@ class UserNamer:
         """The mappings of files that addresses asked for lie in, each once, and their modules."""
         found = {x[0]: x[1] for x in self._asked.values() if x is not None}
         return list(found.items())
+
+    def in_no_file(self) -> Iterator[tuple[int, int]]:
+        """(process, address to look up) of each address asked for where generated code may be."""
+        for (space, address, exact), asked in self._asked.items():
+            place = address if exact else address - 1
+            mapping = asked[0] if asked is not None else self._mapping(space, place)
+            if mapping is not None and (asked is None or mapping.path.startswith("/memfd:")):
+                yield self._spaces[space].tgid, place
 
     def resolve(self) -> None:
         """Name everything asked for, one file after the other."""

@@ -167,6 +167,11 @@ class Decoder:
         _room(len(facts.kernel_symbols), MAX_ROWS)
         facts.kernel_symbols += rows.kernel_symbols(table)
 
+    def _take_generated(self, table: Table) -> None:
+        facts = self._host_facts()
+        _room(len(facts.generated), MAX_ROWS)
+        facts.generated += rows.generated_symbols(table)
+
     def _take_pairs(self, table: Table) -> None:
         _room(len(self._pairs), MAX_ROWS)
         self._pairs.update(rows.pairs(table))
@@ -285,6 +290,7 @@ _TABLES: dict[bytes, Callable[[Decoder, Table], None]] = {
     b"FACT": Decoder._take_facts,
     b"BIDS": Decoder._take_build_ids,
     b"KSYM": Decoder._take_kernel_symbols,
+    b"JSYM": Decoder._take_generated,
     b"STAK": Decoder._take_stacks,
     b"ENTR": Decoder._take_entries,
     b"TSTK": Decoder._take_pairs,

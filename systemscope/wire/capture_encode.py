@@ -176,6 +176,13 @@ def _write_facts(facts: HostFacts, stream: BinaryIO) -> None:
         table.texts("name", [one.name for one in symbols])
         table.texts("module", [one.module for one in symbols])
         write_section(stream, b"KSYM", table.payload())
+    for _, made in _blocks(facts.generated):
+        table = TableWriter()
+        table.repeated("tgid", [one.tgid for one in made])
+        table.numbers("start", [one.start for one in made])
+        table.numbers("size", [one.end - one.start for one in made])
+        table.texts("name", [one.name for one in made])
+        write_section(stream, b"JSYM", table.payload())
 
 
 def _write_stacks(capture: Capture, stream: BinaryIO) -> None:

@@ -17,6 +17,7 @@ from systemscope.model import (
     EventKind,
     FileId,
     Gap,
+    GeneratedSymbol,
     KernelSymbol,
     Mapping,
     Process,
@@ -241,6 +242,21 @@ def kernel_symbols(table: Table) -> list[KernelSymbol]:
             table.numbers("size", count),
             table.texts("name", count),
             table.texts("module", count),
+        )
+    ]
+
+
+def generated_symbols(table: Table) -> list[GeneratedSymbol]:
+    """Table JSYM."""
+    tgids = _key(table, "tgid")
+    count = len(tgids)
+    return [
+        GeneratedSymbol(tgid, start, min(start + size, _TOP), name)
+        for tgid, start, size, name in zip(
+            tgids,
+            table.numbers("start", count),
+            table.numbers("size", count),
+            table.texts("name", count),
         )
     ]
 

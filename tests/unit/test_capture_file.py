@@ -26,6 +26,7 @@ from systemscope.model import (
     EventKind,
     FileId,
     Gap,
+    GeneratedSymbol,
     HostFacts,
     Image,
     KernelSymbol,
@@ -90,6 +91,7 @@ def rich() -> Capture:
         {("/bin/\udcffapp;\n", (8, 1, 42, 3)): "ab" * 20},
         [KernelSymbol(0xFFFF0000, 0xFFFF0100, "sched"), KernelSymbol(1 << 63, 1 << 64, "x", "m")],
         "cd" * 20, b"\x7fELF vdso", ["why"],
+        [GeneratedSymbol(7, 1 << 63, (1 << 63) + 5, "js\n"), GeneratedSymbol(9, 0, 1, "")],
     )  # fmt: skip
     return made
 
@@ -284,7 +286,7 @@ def test_flipped_bits_are_survived(flips: list[tuple[int, int]]) -> None:
 
 
 TAGS = [b"HEAD", b"THRD", b"MAPS", b"PROC", b"IMAG", b"FACT", b"BIDS", b"KSYM", b"STAK", b"ENTR"]
-TAGS += [b"TSTK", b"TEND", b"TEVT"]
+TAGS += [b"JSYM", b"TSTK", b"TEND", b"TEVT"]
 
 
 def sections_of(data: bytes) -> dict[bytes, bytes]:

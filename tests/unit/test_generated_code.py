@@ -30,6 +30,7 @@ from systemscope.processes import generated as files
 from systemscope.processes import rooted
 from systemscope.symbolizer import symbolize
 from systemscope.symbolizer.code_table import CodeTable
+from systemscope.symbolizer.facts import gather_facts
 from systemscope.symbolizer.generated import GeneratedCode
 from systemscope.symbolizer.jitdump import JitDump
 from systemscope.symbolizer.perf_map import PerfMap
@@ -280,6 +281,25 @@ def test_frames_of_generated_code(own_map: Path, tmp_path: Path) -> None:
     assert [frame.address for frame in sample.frames] == list(addresses)
     assert all(frame.kind is FrameKind.JIT for frame in sample.frames)
     assert sample.frames[1].mapping == anonymous
+
+
+def test_captures_take_the_names_along(own_map: Path) -> None:
+    own_map.write_text(f"{BASE:x} 40 outer\n{BASE + 16:x} 8 inner\n{BASE + 0x100:x} 40 unseen\n")
+    anonymous = Mapping(BASE, BASE + 0x8000, 0, "")
+    pid = os.getpid()
+    capture = Capture(0, 100, 0.0, 99, "cpu-clock")
+    capture.threads = [Thread(pid, pid, "me", 0, 100)]
+    capture.processes = {pid: Process(pid, "me", [Image(0, (anonymous,))], "", pid)}
+    capture.stacks.append(Stack(user=(BASE + 17, BASE + 5, BASE + 0x40, BASE + 0x5000)))
+    capture.entries.append(Entry(0, State.RUNNING, 1, 10, 1, 50))
+    capture.facts = gather_facts(capture, lambda tgid, mapping: None)
+    told = [(one.tgid, one.start - BASE, one.name) for one in capture.facts.generated]
+    assert told == [(pid, 16, "inner"), (pid, 0, "outer")]
+    own_map.unlink()
+    (sample,) = symbolize(capture).samples
+    names = [frame.name for frame in sample.frames]
+    assert names == ["inner", "outer", "outer", f"[anon]+{BASE + 0x5000:#x}"]
+    assert sample.frames[2].offset == 0x40 and sample.frames[2].kind is FrameKind.JIT
 
 
 def test_a_map_that_grows(own_map: Path) -> None:

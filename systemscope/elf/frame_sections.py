@@ -3,28 +3,21 @@
 What is cut short, damaged or longer than the limit gives the part that is there, or nothing; only a
 file that cannot be read raises ElfError.
 
-Sources: the LSB, "Exception Frames" and ".eh_frame_hdr"; the gABI, "Section Compression"; binutils'
-bfd/compress.c for the older .zdebug form.
+Sources: the LSB, "Exception Frames" and ".eh_frame_hdr".
 """
 
 from __future__ import annotations
 
-import importlib
-import zlib
 from collections.abc import Iterator
-from struct import Struct
 from typing import NamedTuple, Optional
 
-from systemscope.elf.header import Section, SectionFlag, SectionType, SegmentType
+from systemscope.elf.compressed import debug_section, decompressed, read_bytes
+from systemscope.elf.header import SectionType, SegmentType
 from systemscope.elf.image import ElfImage
-from systemscope.elf.source import MAX_READ
 
 #: The largest section that is read, and the largest one that comes out of a compressed one.
 MAX_FRAME_BYTES = 128 << 20
 
-_CHDR = Struct("<IIQQ")  # Elf64_Chdr: type, reserved, size, alignment
-_ZLIB, _ZSTD = 1, 2
-_ZDEBUG = Struct(">4sQ")
 _HEADER_BYTES = 20
 _UDATA4, _SDATA4_PCREL, _OMIT = 0x03, 0x1B, 0xFF
 
@@ -51,10 +44,11 @@ def eh_frame(image: ElfImage) -> Optional[FrameSection]:
 
 def debug_frame(image: ElfImage) -> Optional[FrameSection]:
     """.debug_frame, decompressed; None if there is none that can be read. Raises ElfError."""
-    section, name = _debug_section(image)
+    section, name = debug_section(image, ".debug_frame")
     if section is None:
         return None
-    data = _decompressed(section, name, _read(image, section.offset, section.size))
+    raw = _read(image, section.offset, section.size)
+    data = decompressed(section, name, raw, MAX_FRAME_BYTES)
     return FrameSection(".debug_frame", data, 0, None, True) if data else None
 
 
@@ -63,31 +57,14 @@ def raw_sections(image: ElfImage) -> Iterator[FrameSection]:
     found = eh_frame(image)
     if found is not None:
         yield found
-    section, name = _debug_section(image)
+    section, name = debug_section(image, ".debug_frame")
     if section is not None:
         data = _read(image, section.offset, section.size)
         yield FrameSection(name, data, section.flags, None, True)
 
 
-def _debug_section(image: ElfImage) -> tuple[Optional[Section], str]:
-    for name in (".debug_frame", ".zdebug_frame"):
-        section = image.section(name)
-        if section is not None and section.size and section.type != SectionType.NOBITS:
-            return section, name
-    return None, ""
-
-
 def _read(image: ElfImage, offset: int, size: int) -> bytes:
-    pieces = []
-    size = min(size, MAX_FRAME_BYTES)
-    while size > 0:
-        piece = image.source.read(offset, min(size, MAX_READ))
-        if not piece:
-            break
-        pieces.append(piece)
-        offset += len(piece)
-        size -= len(piece)
-    return b"".join(pieces)
+    return read_bytes(image.source, offset, min(size, MAX_FRAME_BYTES))
 
 
 def _eh_frame_by_segment(image: ElfImage) -> Optional[FrameSection]:
@@ -112,42 +89,3 @@ def _eh_frame_by_segment(image: ElfImage) -> Optional[FrameSection]:
     )
     size = min(load.address + load.file_size - address, image.source.size - offset)
     return FrameSection(".eh_frame", _read(image, offset, size), address, count, False)
-
-
-def _decompressed(section: Section, name: str, data: bytes) -> bytes:
-    if section.flags & SectionFlag.COMPRESSED:
-        if len(data) < _CHDR.size:
-            return b""
-        kind, _, size, _ = _CHDR.unpack_from(data)
-        body = memoryview(data)[_CHDR.size :]
-    elif name.startswith(".z"):
-        if len(data) < _ZDEBUG.size:
-            return b""
-        magic, size = _ZDEBUG.unpack_from(data)
-        kind = _ZLIB if magic == b"ZLIB" else 0
-        body = memoryview(data)[_ZDEBUG.size :]
-    else:
-        return data
-    size = min(size, MAX_FRAME_BYTES)
-    if kind == _ZLIB:
-        return _inflate(body, size)
-    return _unzstd(body, size) if kind == _ZSTD else b""
-
-
-def _inflate(body: memoryview, size: int) -> bytes:
-    try:
-        return zlib.decompressobj().decompress(body, size) if size else b""
-    except zlib.error:
-        return b""
-
-
-def _unzstd(body: memoryview, size: int) -> bytes:
-    """zstd is part of Python from 3.14 on; before, such sections are passed over."""
-    try:
-        zstd = importlib.import_module("compression.zstd")
-    except ImportError:
-        return b""
-    try:
-        return bytes(zstd.ZstdDecompressor().decompress(body, size)) if size else b""
-    except (zstd.ZstdError, EOFError):
-        return b""

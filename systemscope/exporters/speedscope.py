@@ -43,11 +43,16 @@ _SWAPPED = sys.byteorder == "little"
 
 
 class _Frames:
-    """The shared table: every different frame once, numbered as they come."""
+    """The shared table: every different function once, numbered as they come.
+
+    The viewer draws what has another number as another function, so lines do not tell frames
+    apart: of each function the first line that was seen is written.
+    """
 
     def __init__(self, options: ExportOptions) -> None:
         self._annotate = options.annotate
-        self._numbers: dict[tuple[str, str, int], int] = {}
+        self._numbers: dict[tuple[str, str], int] = {}
+        self._lines: list[int] = []
         self._recent: dict[int, int] = {}
 
     def number(self, frame: Frame) -> int:
@@ -64,12 +69,16 @@ class _Frames:
 
     def named(self, name: str, file: str = "", line: int = 0) -> int:
         """The number of the frame with this name."""
-        numbers = self._numbers
-        return numbers.setdefault((name, file, line), len(numbers))
+        number = self._numbers.setdefault((name, file), len(self._numbers))
+        if number == len(self._lines):
+            self._lines.append(line)
+        elif line > 0:
+            self._lines[number] = min(line, self._lines[number] or line)
+        return number
 
     def texts(self) -> Iterator[str]:
         """The frames as JSON, in order of their numbers."""
-        for name, file, line in self._numbers:
+        for (name, file), line in zip(self._numbers, self._lines):
             about: dict[str, object] = {"name": safe_text(name) or _UNNAMED}
             if file:
                 about["file"] = safe_text(file)

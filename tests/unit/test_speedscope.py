@@ -79,7 +79,7 @@ def test_options() -> None:
     ]
 
 
-def test_frames_carry_file_and_line_or_else_the_module() -> None:
+def test_frames_carry_file_and_first_line_or_else_the_module() -> None:
     frames = (
         Frame("inner", FrameKind.USER, 1, "app", "/src/a.c", 12),
         Frame("inner", FrameKind.USER, 2, "app", "/src/a.c", 13),
@@ -90,10 +90,9 @@ def test_frames_carry_file_and_line_or_else_the_module() -> None:
     assert read["shared"]["frames"] == [
         {"name": "worker"},
         {"name": "outer", "file": "libc.so.6"},
-        {"name": "inner", "file": "/src/a.c", "line": 13},
         {"name": "inner", "file": "/src/a.c", "line": 12},
     ]
-    assert read["profiles"][0]["samples"] == [[0, 1, 1, 2, 3]]
+    assert read["profiles"][0]["samples"] == [[0, 1, 1, 2, 2]]
 
 
 def test_stacks_with_the_same_callers_lie_side_by_side() -> None:

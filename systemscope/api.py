@@ -71,6 +71,8 @@ def profile(
     timeline: bool = False,
     delays: bool = False,
     names: bool = True,
+    lines: bool = False,
+    inlines: bool = True,
     demangle: bool = True,
     debuginfod: bool = False,
     stop: Optional[Callable[[], bool]] = None,
@@ -91,9 +93,11 @@ def profile(
     ``idle_threads`` is "show", "hide" or "only", as on the command line. ``timeline`` records the
     order of things too (``profile.capture.timeline``), ``delays`` the kernel's own delay accounting
     (``Thread.delays``). With ``names`` False nothing is named: the result has no samples, and is to
-    be written as a capture, for :func:`load` elsewhere. C++ and Rust functions have the names that
-    were written, with ``demangle`` False their symbols. ``debuginfod`` asks the servers in
-    DEBUGINFOD_URLS for debug files. ``without`` names kernel features not to use.
+    be written as a capture, for :func:`load` elsewhere. ``lines`` adds source files and lines to
+    user frames, by the debug information of their files, and with ``inlines`` the frames of inlined
+    functions. C++ and Rust functions have the names that were written, with ``demangle`` False
+    their symbols. ``debuginfod`` asks the servers in DEBUGINFOD_URLS for debug files. ``without``
+    names kernel features not to use.
 
     Times in the result are nanoseconds, frames are leaf first. Raises SystemScopeError: UsageError
     for arguments that make no sense, TargetError for a target that does not exist,
@@ -124,7 +128,8 @@ def profile(
         states=frozenset(states) if states is not None else None,
         idle=_idle(idle_threads, request.system_wide),
     )
-    naming = _naming(demangle, debuginfod, request.cache_directory) if names else None
+    cache = request.cache_directory
+    naming = _naming(lines, inlines, demangle, debuginfod, cache) if names else None
     return _run(request, selection, stop or (lambda: False), naming)
 
 
@@ -132,6 +137,8 @@ def load(
     path: Union[str, os.PathLike[str]],
     debug_dirs: Iterable[Union[str, os.PathLike[str]]] = (),
     *,
+    lines: bool = False,
+    inlines: bool = True,
     demangle: bool = True,
     debuginfod: bool = False,
     cache_directory: Union[str, os.PathLike[str], None] = None,
@@ -139,7 +146,8 @@ def load(
     """The profile in a capture file, a pprof file or a file of folded stacks.
 
     Addresses of a capture get their names now: programs and libraries are looked for under
-    ``debug_dirs``, then at their paths, and used if they have the recorded build ID. What could not
+    ``debug_dirs``, then at their paths, and used if they have the recorded build ID. ``lines`` and
+    ``inlines`` are those of :func:`profile`, and do nothing for other files. What could not
     be read or found is told in the notes of the profile and its capture. A capture's timeline lies
     in the file, which stays open as long as the profile lives. The other arguments are those of
     :func:`profile`. Raises InputError.
@@ -158,7 +166,7 @@ def load(
         assert loaded.profile is not None
         return loaded.profile
     directories = tuple(os.fspath(one) for one in debug_dirs)
-    naming = _naming(demangle, debuginfod, _cache(cache_directory), directories)
+    naming = _naming(lines, inlines, demangle, debuginfod, _cache(cache_directory), directories)
     servers = debug_servers(naming.debuginfod, naming.cache_directory)
     files = DebugFiles(capture.facts or HostFacts(), directories, servers)
     named = symbolize(capture, naming, files.open)
@@ -195,12 +203,19 @@ def write(
 
 
 def _naming(
-    demangle: bool, debuginfod: bool, cache_directory: str, directories: tuple[str, ...] = ()
+    lines: bool,
+    inlines: bool,
+    demangle: bool,
+    debuginfod: bool,
+    cache_directory: str,
+    directories: tuple[str, ...] = (),
 ) -> SymbolizerOptions:
     from systemscope.symbolizer import SymbolizerOptions
     from systemscope.symbolizer.debuginfod import configured_urls
+    from systemscope.symbolizer.lines import resolvers
 
     return SymbolizerOptions(
+        resolvers=resolvers(lines, inlines, directories),
         demangle=demangle,
         debuginfod=configured_urls() if debuginfod else (),
         debug_directories=directories,
@@ -214,6 +229,7 @@ def _run(
     stop: Callable[[], bool],
     naming: Optional[SymbolizerOptions],
 ) -> Profile:
+    """``naming`` is how to find names, None to find none."""
     from systemscope.collectors.wallclock import collect
     from systemscope.processes.command import HeldCommand
     from systemscope.processes.files import FileStore

@@ -14,6 +14,7 @@ from systemscope.cli.destination import (
     refuse_states,
     refuse_terminal,
 )
+from systemscope.cli.lines import Lines, read_lines
 from systemscope.cli.naming import Naming, read_naming
 from systemscope.cli.report import say
 from systemscope.errors import InputError, UsageError
@@ -58,6 +59,7 @@ class Conversion:
     path: str  # "" is standard output
     quiet: bool
     verbose: bool
+    lines: Lines = Lines()
 
 
 @dataclass
@@ -102,6 +104,7 @@ def read_conversion(given: dict[str, Any], for_programs: str = FOR_PROGRAMS) -> 
         path=path,
         quiet=given["--quiet"],
         verbose=given["--verbose"],
+        lines=read_lines(given, form.names),
     )
 
 
@@ -132,7 +135,7 @@ def convert(loaded: Loaded, wanted: Conversion) -> Converted:
     naming = wanted.naming
     servers = debug_servers(naming.servers, naming.cache_directory)
     files = DebugFiles(capture.facts, wanted.directories, servers)
-    profile = symbolize(capture, naming.options(wanted.directories), files.open)
+    profile = symbolize(capture, naming.options(wanted.directories, wanted.lines), files.open)
     profile.notes += files.notes()
     return Converted(profile, loaded, hidden)
 

@@ -22,6 +22,9 @@ The input - is standard input. Programs and libraries of a capture are looked fo
 machine; only files with the recorded build ID are used.
 
 Options:
+  --lines              Add source files and lines to user frames of a capture, and the frames of
+                       inlined functions, where files have debug information.
+  --no-inlines         With --lines: no frames of inlined functions.
   --min-slice US       Gather slices of fewer microseconds in a timeline (default 0).
 {shared}
 """

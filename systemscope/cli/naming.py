@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from systemscope.cli.lines import Lines
 from systemscope.collectors.request import usual_cache_directory
 from systemscope.errors import UsageError
 
@@ -21,11 +22,12 @@ class Naming:
     servers: tuple[str, ...] = ()
     cache_directory: str = ""
 
-    def options(self, directories: Sequence[str] = ()) -> SymbolizerOptions:
+    def options(self, directories: Sequence[str] = (), lines: Lines = Lines()) -> SymbolizerOptions:
         """As the symbolizer takes them."""
         from systemscope.symbolizer import SymbolizerOptions
 
         return SymbolizerOptions(
+            resolvers=lines.resolvers(directories),
             demangle=self.demangle,
             debuginfod=self.servers,
             debug_directories=tuple(directories),

@@ -9,6 +9,7 @@ from typing import Any, Optional
 
 from systemscope.cli import values
 from systemscope.cli.destination import choose_format, fit, is_special, refuse_states
+from systemscope.cli.lines import Lines, read_lines
 from systemscope.cli.naming import Naming, read_naming
 from systemscope.cli.profile_usage import usage
 from systemscope.cli.usage import parse
@@ -45,6 +46,7 @@ class Options:
     quiet: bool
     verbose: bool
     verifier_log: bool
+    lines: Lines = Lines()
 
 
 def read_options(command: str, arguments: Sequence[str]) -> Options:
@@ -76,6 +78,7 @@ def read_options(command: str, arguments: Sequence[str]) -> Options:
         quiet=given["--quiet"],
         verbose=given["--verbose"],
         verifier_log=given["--verifier-log"],
+        lines=read_lines(given, form.names),
     )
 
 

@@ -89,7 +89,7 @@ def _named(capture: Capture, options: Options, files: FileStore, stop: Interrupt
 
     try:
         with stop.interruptible():
-            return symbolize(capture, options.naming.options(), files.open)
+            return symbolize(capture, options.naming.options((), options.lines), files.open)
     except KeyboardInterrupt:
         from systemscope.cli.unnamed import unnamed
 

@@ -65,6 +65,9 @@ What to show:
   --debuginfod              Ask the servers in DEBUGINFOD_URLS for debug files this host lacks.
   --per-thread              Tell threads apart: comm-pid/tid instead of comm.
   --no-state                No pseudo-frame for the state at the leaf.
+  --lines                   Add source files and lines to user frames, and the frames of inlined
+                            functions, where files have debug information.
+  --no-inlines              With --lines: no frames of inlined functions.
   --min-slice US            Gather slices of fewer microseconds in a timeline (default 0).
   -a, --annotate            Mark kernel frames _[k], JIT frames _[j], inlined frames _[i].
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import NamedTuple, Optional
 
 from systemscope.elf.dwarf_constants import At
+from systemscope.elf.dwarf_file import DebugFile
 from systemscope.elf.dwarf_functions import Functions, Inlined, InlineTable
 from systemscope.elf.dwarf_lines import LineTable
+from systemscope.elf.dwarf_names import function_name
 from systemscope.elf.dwarf_units import Unit
 from systemscope.elf.errors import ElfError
+
+#: What a .dwo file counts as beside its contents: it stays open, and open files are few.
+_OPEN_FILE = 256 << 10
 
 
 class Function(NamedTuple):
@@ -29,9 +34,10 @@ class DecodedUnit:
         self.problem = ""
         self._deep: Optional[Functions] = None
         self._tables: dict[tuple[bool, int], Optional[InlineTable]] = {}
+        self._names: dict[tuple[DebugFile, int], str] = {}
         self._shallow = self._scan(False)
         self._lines = self._line_table(skeleton or unit)
-        self.cost = 4000
+        self.cost = 4000 if skeleton is None else _OPEN_FILE
         self.cost += self._shallow.cost if self._shallow is not None else 0
         self.cost += self._lines.cost if self._lines is not None else 0
 
@@ -63,6 +69,31 @@ class DecodedUnit:
                     table.chain(address) if table is not None else [],
                 )
         return None
+
+    def name(self, function: Function) -> str:
+        """What DWARF calls ``function``, "" if it has no name."""
+        return self._name(self.unit.file, function.die)
+
+    def name_of_inlined(self, inlined: Inlined) -> str:
+        """The same for an inlined function."""
+        try:
+            return self._name(*self.unit.reference(*inlined.origin))
+        except ElfError as error:
+            self._note(error)
+            return ""
+
+    def _name(self, file: DebugFile, offset: int) -> str:
+        key = file, offset
+        found = self._names.get(key)
+        if found is None:
+            try:
+                found = function_name(file, offset)
+            except ElfError as error:
+                self._note(error)
+                found = ""
+            self._names[key] = found
+            self.cost += 300
+        return found
 
     def _functions(self, deep: bool) -> Optional[Functions]:
         if not deep:

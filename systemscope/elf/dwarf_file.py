@@ -75,7 +75,10 @@ class DebugFile:
         found = self._units.get(offset)
         if found is None:
             self.work.spend(256)
-            made = Unit(self, read_header(self.info, offset), self._skeleton)
+            try:
+                made = Unit(self, read_header(self.info, offset), self._skeleton)
+            except IndexError:
+                raise ElfError("a unit of DWARF that is cut short") from None
             found = self._units.put(offset, made)
         return found
 
@@ -137,7 +140,7 @@ class UnitIndex:
             if unit.tag not in (Tag.COMPILE_UNIT, Tag.SKELETON_UNIT):
                 return
             found = ranges_of(unit, unit.root)
-        except (ElfError, IndexError):
+        except ElfError:
             return  # of no use, but others may be
         intervals.extend((low, high, 0, number) for low, high in found)
         if not found:

@@ -112,11 +112,19 @@ class _Run:
             elif opcode == _NEGATE_STMT:
                 continue
             elif opcode == _ADVANCE_LINE:
+                length = data[position]
+                if length < 0x80:  # nearly always
+                    position += 1
+                    row += length - (length << 1 & 0x80)
+                    continue
                 change, position = read_sleb128(data, position)
                 row += change
                 continue
             elif opcode == 0:
-                length, position = read_uleb128(data, position)
+                length = data[position]
+                position += 1
+                if length >= 0x80:
+                    length, position = read_uleb128(data, position - 1)
                 what, after = data[position] if length else 0, position + length
                 if what == _END_SEQUENCE:
                     self._finish(address, addresses, rows)

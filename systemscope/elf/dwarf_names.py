@@ -21,28 +21,11 @@ from systemscope.elf.leb128 import read_uleb128
 #: References are followed so far: a cycle ends there.
 _MAX_HOPS = 12
 _USUAL_DIE, _MAX_DIE = 256, 65_536
-_MAX_KNOWN = 50_000
 
 
-class Names:
-    """Names of functions, each looked for once. ``get`` raises ElfError."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[DebugFile, int], str] = {}
-
-    def get(self, file: DebugFile, offset: int) -> str:
-        """The linkage name of the function whose DIE is at ``offset`` of .debug_info, else its
-        plain name; "" if it has none."""
-        key = file, offset
-        found = self._known.get(key)
-        if found is None:
-            if len(self._known) >= _MAX_KNOWN:
-                self._known.clear()
-            found = self._known[key] = _look_up(file, offset)
-        return found
-
-
-def _look_up(file: DebugFile, offset: int) -> str:
+def function_name(file: DebugFile, offset: int) -> str:
+    """The linkage name of the function whose DIE is at ``offset`` of .debug_info, else its plain
+    name; "" if it has none. Raises ElfError."""
     plain = ""
     for _ in range(_MAX_HOPS):
         unit = file.unit_at(offset)

@@ -14,19 +14,18 @@ answers then, and ``problem`` tells.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Optional
 
 from systemscope.elf.dwarf_decoded import DecodedUnit
 from systemscope.elf.dwarf_file import DebugFile, UnitIndex
-from systemscope.elf.dwarf_functions import Inlined
-from systemscope.elf.dwarf_names import Names
 from systemscope.elf.dwarf_recent import Recent
 from systemscope.elf.dwarf_sections import Work
 from systemscope.elf.dwarf_split import SplitOpener, bulk_of, split_name
 from systemscope.elf.dwarf_units import Unit
 from systemscope.elf.errors import ElfError
 from systemscope.elf.image import ElfImage
-from systemscope.elf.resolver import Location
+from systemscope.elf.resolver import Location, Resolver, SymbolResolver
 
 #: What one file is worth, about in bytes of DWARF that are decoded. Libraries and programs that
 #: people run have less; a hostile file costs a minute.
@@ -42,11 +41,11 @@ MAX_KEPT = 32 << 20
 class LineResolver:
     """Names addresses of one image with files, lines and inlined functions; see Resolver.
 
-    ``symbols`` is where the symbol tables are, if not in ``image`` itself: the mapped file, where
-    ``image`` is a separate file of debug information. ``supplement`` is the file that dwz moved
-    what several files share to (.gnu_debugaltlink). ``split`` finds .dwo files. Without ``inlines``
-    only the function itself is told, with the line in it where the inlined code is called. All
-    images must stay readable while the resolver is used.
+    ``symbols`` names functions by symbol tables, those of ``image`` if it is not given: ``image``
+    may be a separate file of debug information. ``supplement`` is the file that dwz moved what
+    several files share to (.gnu_debugaltlink). ``split`` finds .dwo files. Without ``inlines`` only
+    the function itself is told, with the line in it where the inlined code is called. All images
+    must stay readable while the resolver is used.
 
     ``resolve`` raises nothing for what is wrong with DWARF; ``problem`` is "" or says what was.
     """
@@ -56,35 +55,34 @@ class LineResolver:
         image: ElfImage,
         *,
         inlines: bool = True,
-        symbols: Optional[ElfImage] = None,
+        symbols: Optional[Resolver] = None,
         supplement: Optional[ElfImage] = None,
         split: Optional[SplitOpener] = None,
         work: int = MAX_WORK,
     ) -> None:
         self.problem = ""
         self._image = image
-        self._symbols = symbols or image
+        self._symbols: Resolver = symbols or SymbolResolver(image)
         self._supplement = supplement
         self._inlines = inlines
         self._split = split
         self._work = Work(work)
+        self._failed = False  # to open
         self._file: Optional[DebugFile] = None
         self._index: Optional[UnitIndex] = None
         self._units: Recent[int, DecodedUnit] = Recent(MAX_KEPT, _cost)
-        self._names = Names()
 
     def resolve(self, address: int) -> tuple[Location, ...]:
         """See Resolver. () where neither DWARF nor a symbol names the function."""
-        symbol = self._symbols.find_symbol(address)
-        name, start = ("", 0) if symbol is None else (symbol.name, symbol.address)
+        named = self._symbols.resolve(address)
         try:
-            found = self._by_dwarf(address, name, start)
+            return self._by_dwarf(address, named) or named
         except ElfError as error:
             self.problem = self.problem or error.message
-            found = ()
-        return found or ((Location(name, address - start),) if name else ())
+            return named
 
-    def _by_dwarf(self, address: int, name: str, start: int) -> tuple[Location, ...]:
+    def _by_dwarf(self, address: int, named: tuple[Location, ...]) -> tuple[Location, ...]:
+        """The whole answer; () where DWARF adds nothing to ``named``."""
         decoded = self._decoded(address)
         if decoded is None:
             return ()
@@ -95,22 +93,16 @@ class LineResolver:
             function, chain = known
             for inlined in chain:
                 if self._inlines:
-                    called = self._name(decoded.unit, inlined)
+                    called = decoded.name_of_inlined(inlined) or NAMELESS
                     found.append(Location(called, address - inlined.low, file, line, True))
                 file, line = decoded.path(inlined.file), inlined.line
-            if not name:
-                name, start = self._names.get(decoded.unit.file, function.die), function.low
+            if not named:
+                name = decoded.name(function)
+                named = (Location(name, address - function.low),) if name else ()
         self.problem = self.problem or decoded.problem
-        if not name:
+        if not named:
             return ()
-        return (*found, Location(name, address - start, file, line))
-
-    def _name(self, unit: Unit, inlined: Inlined) -> str:
-        try:
-            return self._names.get(*unit.reference(*inlined.origin)) or NAMELESS
-        except ElfError as error:
-            self.problem = self.problem or error.message
-            return NAMELESS
+        return (*found, replace(named[0], file=file, line=line), *named[1:])
 
     def _decoded(self, address: int) -> Optional[DecodedUnit]:
         if self._file is None or self._index is None:
@@ -126,13 +118,18 @@ class LineResolver:
         return self._units.put(offset, found)
 
     def _open(self) -> None:
-        if self.problem:
-            raise ElfError(self.problem)  # it did not open before
+        if self._failed:
+            raise ElfError(self.problem)
+        self._failed = True
         supplement = None
         if self._supplement is not None:
-            supplement = DebugFile(self._supplement, self._work)
+            try:
+                supplement = DebugFile(self._supplement, self._work)
+            except ElfError as error:
+                self.problem = error.message
         self._file = DebugFile(self._image, self._work, supplement=supplement)
         self._index = UnitIndex(self._file)
+        self._failed = False
 
     def _decode(self, unit: Unit) -> DecodedUnit:
         name = split_name(unit)

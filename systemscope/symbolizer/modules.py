@@ -137,8 +137,9 @@ class ModuleReader:
         resolvers = [make(image) for make in self._options.resolvers]
         reason = NO_SYMBOL if image.has_symtab else STRIPPED
         build_id = image.build_id
-        for place, known in module.places.items():
-            if known is None:
+        # In order, because a resolver decodes the parts of a file that belong together at once.
+        for place in sorted(module.places):
+            if module.places[place] is None:
                 offset, exact = place
                 # The byte before a return address is the one that must be in the segment.
                 back = 0 if exact else 1

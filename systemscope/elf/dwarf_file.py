@@ -13,7 +13,7 @@ from typing import Optional
 
 from systemscope.elf.dwarf_abbrev import AbbreviationTable
 from systemscope.elf.dwarf_constants import Tag
-from systemscope.elf.dwarf_intervals import Interval, IntervalMap
+from systemscope.elf.dwarf_intervals import Interval, IntervalMap, check_count
 from systemscope.elf.dwarf_ranges import ranges_of
 from systemscope.elf.dwarf_recent import Recent
 from systemscope.elf.dwarf_sections import DebugSection, DebugSections, Work
@@ -27,6 +27,9 @@ MAX_UNITS = 250_000
 _KEPT_UNITS = 64
 _KEPT_ABBREVIATIONS = 32
 _PAIR = Struct("<QQ")
+#: What it takes to begin with a unit, in bytes; and the longest set of ranges that is looked at.
+_UNIT_WORK = 1024
+_MAX_SET = 16 << 20
 
 
 class DebugFile:
@@ -74,7 +77,7 @@ class DebugFile:
         """The unit that begins at ``offset``."""
         found = self._units.get(offset)
         if found is None:
-            self.work.spend(256)
+            self.work.spend(_UNIT_WORK)
             try:
                 made = Unit(self, read_header(self.info, offset), self._skeleton)
             except IndexError:
@@ -121,6 +124,7 @@ class UnitIndex:
                 for low, high in pairs:
                     if first <= low < high <= last:
                         intervals.append((low, high, 0, number))
+                check_count(intervals)
         #: Units with code, perhaps, of which nothing tells where.
         self.silent: list[int] = []
         for offset, number in numbers.items():
@@ -143,6 +147,7 @@ class UnitIndex:
         except ElfError:
             return  # of no use, but others may be
         intervals.extend((low, high, 0, number) for low, high in found)
+        check_count(intervals)
         if not found:
             self.silent.append(offset)
 
@@ -156,7 +161,7 @@ def _address_ranges(file: DebugFile) -> Iterator[tuple[int, list[tuple[int, int]
             length, wide, at = unit_length(section.read(offset, 12))
         except ElfError:
             return
-        data = section.read(offset, length)
+        data = section.read(offset, min(length, _MAX_SET))
         file.work.spend(64 + len(data))
         version = int.from_bytes(data[at : at + 2], "little")
         width = 8 if wide else 4

@@ -15,13 +15,16 @@ from typing import NamedTuple
 from systemscope.elf.dwarf_abbrev import BLOCKS, SCOPES
 from systemscope.elf.dwarf_constants import At, Tag
 from systemscope.elf.dwarf_forms import Values, skip, take
-from systemscope.elf.dwarf_intervals import Interval, IntervalMap
+from systemscope.elf.dwarf_intervals import Interval, IntervalMap, check_count
 from systemscope.elf.dwarf_ranges import ranges_of
 from systemscope.elf.dwarf_units import Unit
 from systemscope.elf.errors import ElfError
 from systemscope.elf.leb128 import read_uleb128
 
 _TOP = 0xFFFFFFFF
+#: What noting a function takes, in bytes; and how many may be inlined in one.
+_FUNCTION_WORK = 32
+_MAX_INLINED = 250_000
 
 
 class Functions:
@@ -105,6 +108,8 @@ class Functions:
         self.ends.append(body)
         self.lows.append(ranges[0][0])
         self._intervals.extend((low, high, depth, number) for low, high in ranges)
+        check_count(self._intervals)
+        unit.file.work.spend(_FUNCTION_WORK)
         return number
 
 
@@ -198,10 +203,14 @@ class InlineTable:
         if not ranges or not isinstance(origin, int):
             return parent
         number = len(self.inlined)
+        if number >= _MAX_INLINED:
+            raise ElfError("more inlined functions in one than any program has")
         low = min(ranges)[0]
         file, line = _number(values, At.CALL_FILE), _number(values, At.CALL_LINE)
         self.inlined.append(Inlined(parent, low, (form, origin), file, line))
         self._intervals.extend((low, high, rank, number) for low, high in ranges)
+        check_count(self._intervals)
+        unit.file.work.spend(_FUNCTION_WORK)
         return number
 
 

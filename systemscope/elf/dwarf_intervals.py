@@ -24,8 +24,7 @@ class IntervalMap:
 
     def __init__(self, intervals: Sequence[Interval]) -> None:
         """Raises ElfError for too many intervals, or addresses beyond 64 bits."""
-        if len(intervals) > MAX_INTERVALS:
-            raise ElfError("more address ranges in DWARF than any program has")
+        check_count(intervals)
         self._starts = array("Q")
         self._numbers = array("I")  # number + 1, 0 where nothing is
         try:
@@ -69,6 +68,12 @@ class IntervalMap:
         elif not self._numbers or self._numbers[-1] != value:
             self._starts.append(position)
             self._numbers.append(value)
+
+
+def check_count(intervals: Sequence[Interval]) -> None:
+    """Raise ElfError once there are too many; to be called while they are gathered."""
+    if len(intervals) > MAX_INTERVALS:
+        raise ElfError("more address ranges in DWARF than any program has")
 
 
 def _low(interval: Interval) -> int:

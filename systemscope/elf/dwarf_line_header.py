@@ -14,8 +14,9 @@ from systemscope.elf.errors import ElfError
 from systemscope.elf.leb128 import read_uleb128
 
 #: The longest line table of one unit.
-MAX_LINE_BYTES = 32 << 20
+MAX_LINE_BYTES = 8 << 20
 _MAX_COLUMNS = 16
+_MAX_FILES = 65_536
 
 #: (form, value) of a path, as attributes are kept.
 Text = tuple[int, Union[int, bytes]]
@@ -103,7 +104,7 @@ class LineHeader:
 
     def _read_lists(self, at: int) -> None:
         """Versions 2 to 4: lists that end with an empty string."""
-        while self.data[at]:
+        while self.data[at] and len(self.directories) < _MAX_FILES:
             name, at = _text(self.data, at)
             self.directories.append((Form.STRING, name))
         at += 1
@@ -117,6 +118,8 @@ class LineHeader:
         directory, at = read_uleb128(self.data, at)
         _, at = read_uleb128(self.data, at)  # time of modification
         _, at = read_uleb128(self.data, at)  # length
+        if len(self.files) >= _MAX_FILES:
+            raise ElfError("a line table of more files than any program has")
         self.files.append(((Form.STRING, name), directory))
         return at
 
@@ -130,6 +133,8 @@ class LineHeader:
         data, columns = self.data, data_columns(self.data, at, self.wide)
         steps, at = columns
         count, at = read_uleb128(data, at)
+        if count > _MAX_FILES:
+            raise ElfError("a line table of more files than any program has")
         rows: list[tuple[Text, int]] = []
         for _ in range(count):
             values: Values = {}

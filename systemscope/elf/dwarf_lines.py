@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from operator import le
 from typing import Optional
 
 from systemscope.elf.dwarf_line_header import LineHeader
@@ -26,7 +27,7 @@ _BEGIN = 1 << 32 | 1
 _LINE = 0xFFFFFFFF
 
 #: (lowest address, the one behind the highest, addresses of rows, files and lines of rows)
-_Sequence = tuple[int, int, list[int], list[int]]
+_Sequence = tuple[int, int, "array[int]", "array[int]"]
 
 
 class LineTable:
@@ -35,15 +36,14 @@ class LineTable:
     def __init__(self, unit: Unit) -> None:
         """Raises ElfError."""
         self.header = LineHeader(unit)
+        self._addresses = array("Q")
+        self._rows = array("Q")
         run = _Run(self.header, unit.file.code)
         try:
             run.run()
+            self._join(run.sequences)
         except IndexError:
             raise ElfError("a line table that is cut short") from None
-        self._addresses = array("Q")
-        self._rows = array("Q")
-        try:
-            self._join(run.sequences)
         except OverflowError:
             raise ElfError("a line table with numbers that make no sense") from None
         self.header.data = b""
@@ -95,8 +95,7 @@ class _Run:
         header = self._header
         data, position, end = header.data, header.program, len(header.data)
         base, advances, lines = header.opcode_base, self._advances, self._lines
-        addresses: list[int] = []
-        rows: list[int] = []
+        addresses, rows = array("Q"), array("Q")
         address, row, last, before = 0, _BEGIN, -1, 0
         while position < end:
             opcode = data[position]
@@ -128,7 +127,7 @@ class _Run:
                 what, after = data[position] if length else 0, position + length
                 if what == _END_SEQUENCE:
                     self._finish(address, addresses, rows)
-                    addresses, rows = [], []
+                    addresses, rows = array("Q"), array("Q")
                     address, row, last, before, self._file = 0, _BEGIN, -1, 0, 1
                 elif what == _SET_ADDRESS:
                     address = int.from_bytes(
@@ -167,14 +166,15 @@ class _Run:
             _, at = read_uleb128(data, at)
         return at, address, row
 
-    def _finish(self, high: int, addresses: list[int], rows: list[int]) -> None:
+    def _finish(self, high: int, addresses: array[int], rows: array[int]) -> None:
         """Keep a sequence that holds code: linkers leave others behind (see dwarf_ranges)."""
         if not addresses:
             return
         low = min(addresses)
         if not self._code[0] <= low < high <= self._code[1]:
             return
-        if addresses[0] != low or addresses != sorted(addresses):
+        if not all(map(le, addresses, addresses[1:])):
             order = sorted(range(len(addresses)), key=addresses.__getitem__)
-            addresses, rows = [addresses[i] for i in order], [rows[i] for i in order]
+            addresses = array("Q", [addresses[i] for i in order])
+            rows = array("Q", [rows[i] for i in order])
         self.sequences.append((low, high, addresses, rows))

@@ -27,9 +27,9 @@ from systemscope.elf.errors import ElfError
 from systemscope.elf.image import ElfImage
 from systemscope.elf.resolver import Location, Resolver, SymbolResolver
 
-#: What one file is worth, about in bytes of DWARF that are decoded. Libraries and programs that
-#: people run have less; a hostile file costs a minute.
-MAX_WORK = 512 << 20
+#: What one file is worth, about in bytes of DWARF that are decoded: all units of a program of a few
+#: hundred megabytes, or the ones that matter of a larger one. A hostile file costs a minute or two.
+MAX_WORK = 256 << 20
 
 #: The name of an inlined function that has none, or whose name is not at hand.
 NAMELESS = "[inlined]"
@@ -43,9 +43,9 @@ class LineResolver:
 
     ``symbols`` names functions by symbol tables, those of ``image`` if it is not given: ``image``
     may be a separate file of debug information. ``supplement`` is the file that dwz moved what
-    several files share to (.gnu_debugaltlink). ``split`` finds .dwo files. Without ``inlines`` only
-    the function itself is told, with the line in it where the inlined code is called. All images
-    must stay readable while the resolver is used.
+    several files share to (.gnu_debugaltlink), opened as ``relocatable``. ``split`` finds .dwo
+    files. Without ``inlines`` only the function itself is told, with the line in it where the
+    inlined code is called. All images must stay readable while the resolver is used.
 
     ``resolve`` raises nothing for what is wrong with DWARF; ``problem`` is "" or says what was.
     """

@@ -56,9 +56,10 @@ class DecodedUnit:
             self._note(error)
             return ""
 
-    def function(self, address: int) -> Optional[tuple[Function, list[Inlined]]]:
-        """The function at ``address``, and what is inlined there, innermost first."""
-        for deep in (False, True):
+    def function(self, address: int, *, nested: bool) -> Optional[tuple[Function, list[Inlined]]]:
+        """The function at ``address``, and what is inlined there, innermost first. ``nested`` looks
+        for functions within others too, which takes longer, once."""
+        for deep in (False, True) if nested else (False,):
             functions = self._functions(deep)
             number = functions.map.find(address) if functions is not None else -1
             if functions is not None and number >= 0:

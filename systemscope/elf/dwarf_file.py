@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from struct import Struct
 from typing import Optional
 
 from systemscope.elf.dwarf_abbrev import AbbreviationTable
-from systemscope.elf.dwarf_constants import Tag
+from systemscope.elf.dwarf_constants import At, Tag
+from systemscope.elf.dwarf_functions import Functions
 from systemscope.elf.dwarf_intervals import Interval, IntervalMap, check_count
 from systemscope.elf.dwarf_ranges import ranges_of
 from systemscope.elf.dwarf_recent import Recent
@@ -27,6 +29,7 @@ MAX_UNITS = 250_000
 _KEPT_UNITS = 64
 _KEPT_ABBREVIATIONS = 32
 _PAIR = Struct("<QQ")
+_LEAST_UNIT = 12
 #: What it takes to begin with a unit, in bytes; and the longest set of ranges that is looked at.
 _UNIT_WORK = 1024
 _MAX_SET = 16 << 20
@@ -67,6 +70,8 @@ class DebugFile:
                 try:
                     end = offset + unit_length(self.info.read(offset, 12))[0]
                 except ElfError:
+                    break
+                if end < offset + _LEAST_UNIT:
                     break
                 self._offsets.append(offset)
                 offset = end
@@ -113,43 +118,58 @@ class UnitIndex:
     def __init__(self, file: DebugFile) -> None:
         """Looks at .debug_aranges, and at the first DIE of units that it does not tell of: GNU
         compilers write it, LLVM and rustc leave it out. Raises ElfError."""
-        numbers = {offset: number for number, offset in enumerate(file.offsets)}
-        intervals: list[Interval] = []
+        self._file = file
+        self._numbers = {offset: number for number, offset in enumerate(file.offsets)}
+        self._intervals: list[Interval] = []
+        self._silent: list[int] = []  # units of which nothing tells where their code is, if any
         told: set[int] = set()
-        first, last = file.code
         for offset, pairs in _address_ranges(file):
-            number = numbers.get(offset)
-            if number is not None:
+            if offset in self._numbers:
                 told.add(offset)
-                for low, high in pairs:
-                    if first <= low < high <= last:
-                        intervals.append((low, high, 0, number))
-                check_count(intervals)
-        #: Units with code, perhaps, of which nothing tells where.
-        self.silent: list[int] = []
-        for offset, number in numbers.items():
+                self._add(offset, pairs)
+        for offset in file.offsets:
             if offset not in told:
-                self._ask(file, offset, number, intervals)
-        self._offsets = file.offsets
-        self._map = IntervalMap(intervals)
+                self._ask(offset)
+        self._map = IntervalMap(self._intervals)
+        if not self._silent:
+            self._intervals = []
 
     def find(self, address: int) -> int:
-        """The offset of the unit that ``address`` belongs to, -1 if there is none."""
+        """The offset of the unit that ``address`` belongs to, -1 if there is none. Raises
+        ElfError."""
         number = self._map.find(address)
-        return self._offsets[number] if number >= 0 else -1
+        if number < 0 and self._silent:
+            self._search()
+            number = self._map.find(address)
+        return self._file.offsets[number] if number >= 0 else -1
 
-    def _ask(self, file: DebugFile, offset: int, number: int, intervals: list[Interval]) -> None:
+    def _add(self, offset: int, pairs: Iterable[tuple[int, int]]) -> None:
+        first, last = self._file.code
+        number = self._numbers[offset]
+        self._intervals.extend(
+            (low, high, 0, number) for low, high in pairs if first <= low < high <= last
+        )
+        check_count(self._intervals)
+
+    def _ask(self, offset: int) -> None:
         try:
-            unit = file.unit(offset)
+            unit = self._file.unit(offset)
             if unit.tag not in (Tag.COMPILE_UNIT, Tag.SKELETON_UNIT):
                 return
-            found = ranges_of(unit, unit.root)
+            if At.RANGES in unit.root or At.HIGH_PC in unit.root:
+                self._add(offset, ranges_of(unit, unit.root))
+            elif At.STMT_LIST in unit.root:
+                self._silent.append(offset)
         except ElfError:
-            return  # of no use, but others may be
-        intervals.extend((low, high, 0, number) for low, high in found)
-        check_count(intervals)
-        if not found:
-            self.silent.append(offset)
+            pass  # of no use, but others may be
+
+    def _search(self) -> None:
+        """Look at the functions of silent units."""
+        silent, self._silent = self._silent, []
+        for offset in silent:
+            with suppress(ElfError):
+                self._add(offset, Functions(self._file.unit(offset)).map.spans())
+        self._map, self._intervals = IntervalMap(self._intervals), []
 
 
 def _address_ranges(file: DebugFile) -> Iterator[tuple[int, list[tuple[int, int]]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 
 from systemscope.elf.errors import ElfError
@@ -41,6 +41,12 @@ class IntervalMap:
         """The number at ``address``, -1 if there is none."""
         index = bisect_right(self._starts, address) - 1
         return self._numbers[index] - 1 if index >= 0 else -1
+
+    def spans(self) -> Iterator[tuple[int, int]]:
+        """The ranges of addresses that belong to any number, ascending."""
+        for index, number in enumerate(self._numbers):
+            if number:
+                yield self._starts[index], self._starts[index + 1]  # the last one has no number
 
     def _fill(self, intervals: list[Interval]) -> None:
         """Go through the addresses in order; ``live`` has the best interval on top, and below it

@@ -110,6 +110,11 @@ class _Run:
                 continue
             elif opcode == _NEGATE_STMT:
                 continue
+            elif opcode == _SET_FILE:
+                file, position = read_uleb128(data, position)
+                row += file - self._file << 32
+                self._file = file
+                continue
             elif opcode == _ADVANCE_LINE:
                 length = data[position]
                 if length < 0x80:  # nearly always
@@ -157,11 +162,6 @@ class _Run:
             return at, address + change * self._header.step, row
         if opcode == _FIXED_ADVANCE_PC:
             return at + 2, address + int.from_bytes(data[at : at + 2], "little"), row
-        if opcode == _SET_FILE:
-            file, at = read_uleb128(data, at)
-            row += file - self._file << 32
-            self._file = file
-            return at, address, row
         for _ in range(self._header.operands[opcode - 1]):
             _, at = read_uleb128(data, at)
         return at, address, row

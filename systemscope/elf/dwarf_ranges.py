@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 Range = tuple[int, int]
 
 _PAIR = Struct("<QQ")
-_PIECE = 2048
+#: How much of a list is read at first and then; and more than the longest entry takes.
+_FIRST_PIECE, _PIECE = 64, 2048
+_LONGEST_ENTRY = 22
+_OFFSET_PAIR = int(RangeEntry.OFFSET_PAIR)
 _BASE_SELECTION = (1 << 64) - 1
 _MASK = (1 << 64) - 1
 
@@ -80,18 +83,19 @@ def _rnglist(unit: Unit, offset: int) -> Iterator[Range]:
     """.debug_rnglists: entries of several kinds. Most lists are short, so they are read in pieces;
     an entry that does not fit its piece begins the next one."""
     section, base = unit.range_section, unit.base_address
-    length = 64
+    length = _FIRST_PIECE
     while True:
         data = section.read(offset, length)
-        unit.file.work.spend(16 + len(data))
-        position = 0
-        whole = len(data) < length
-        while (whole and position < len(data)) or position + 21 <= len(data):
+        unit.file.work.spend(8)
+        position, size = 0, len(data)
+        last = size if size < length else size - _LONGEST_ENTRY
+        while position < last:
             kind = data[position]
-            if kind == RangeEntry.END_OF_LIST:
+            if not kind:
+                unit.file.work.spend(2 * position)
                 return
             one, two, position = _operands(data, position + 1, kind)
-            if kind == RangeEntry.OFFSET_PAIR:
+            if kind == _OFFSET_PAIR:
                 yield base + one & _MASK, base + two & _MASK
             elif kind == RangeEntry.BASE_ADDRESS:
                 base = one
@@ -99,13 +103,18 @@ def _rnglist(unit: Unit, offset: int) -> Iterator[Range]:
                 base = unit.address(Form.ADDRX, one)
             else:
                 yield _span(unit, kind, one, two)
-        if whole:
+        unit.file.work.spend(2 * position)
+        if size < length:
             raise ElfError("a list of ranges without an end in DWARF")
         offset += position
         length = _PIECE
 
 
 def _operands(data: bytes, position: int, kind: int) -> tuple[int, int, int]:
+    if kind == _OFFSET_PAIR:  # nearly always
+        one, position = read_uleb128(data, position)
+        two, position = read_uleb128(data, position)
+        return one, two, position
     if kind in (RangeEntry.BASE_ADDRESS, RangeEntry.START_END, RangeEntry.START_LENGTH):
         one = int.from_bytes(data[position : position + 8], "little")
         position += 8

@@ -29,7 +29,7 @@ from systemscope.elf.resolver import Location, Resolver, SymbolResolver
 
 #: What one file is worth, about in bytes of DWARF that are decoded: all units of a program of a few
 #: hundred megabytes, or the ones that matter of a larger one. A hostile file costs a minute or two.
-MAX_WORK = 256 << 20
+MAX_WORK = 512 << 20
 
 #: The name of an inlined function that has none, or whose name is not at hand.
 NAMELESS = "[inlined]"
@@ -60,7 +60,7 @@ class LineResolver:
         split: Optional[SplitOpener] = None,
         work: int = MAX_WORK,
     ) -> None:
-        self.problem = ""
+        self._problem = ""
         self._image = image
         self._symbols: Resolver = symbols or SymbolResolver(image)
         self._supplement = supplement
@@ -72,13 +72,18 @@ class LineResolver:
         self._index: Optional[UnitIndex] = None
         self._units: Recent[int, DecodedUnit] = Recent(MAX_KEPT, _cost)
 
+    @property
+    def problem(self) -> str:
+        """What was wrong with the DWARF, "" as long as nothing was."""
+        return self._problem or self._work.problem
+
     def resolve(self, address: int) -> tuple[Location, ...]:
         """See Resolver. () where neither DWARF nor a symbol names the function."""
         named = self._symbols.resolve(address)
         try:
             return self._by_dwarf(address, named) or named
         except ElfError as error:
-            self.problem = self.problem or error.message
+            self._problem = self._problem or error.message
             return named
 
     def _by_dwarf(self, address: int, named: tuple[Location, ...]) -> tuple[Location, ...]:
@@ -88,7 +93,8 @@ class LineResolver:
             return ()
         file, line = decoded.line(address)
         found: list[Location] = []
-        known = decoded.function(address)
+        # Where a table of all symbols has none, there is nothing but padding between functions.
+        known = decoded.function(address, nested=bool(named) or not self._image.has_symtab)
         if known is not None:
             function, chain = known
             for inlined in chain:
@@ -99,7 +105,7 @@ class LineResolver:
             if not named:
                 name = decoded.name(function)
                 named = (Location(name, address - function.low),) if name else ()
-        self.problem = self.problem or decoded.problem
+        self._problem = self._problem or decoded.problem
         if not named:
             return ()
         return (*found, replace(named[0], file=file, line=line), *named[1:])
@@ -119,14 +125,14 @@ class LineResolver:
 
     def _open(self) -> None:
         if self._failed:
-            raise ElfError(self.problem)
+            raise ElfError(self._problem)
         self._failed = True
         supplement = None
         if self._supplement is not None:
             try:
                 supplement = DebugFile(self._supplement, self._work)
             except ElfError as error:
-                self.problem = error.message
+                self._problem = error.message
         self._file = DebugFile(self._image, self._work, supplement=supplement)
         self._index = UnitIndex(self._file)
         self._failed = False
@@ -139,7 +145,7 @@ class LineResolver:
                 if bulk is not None:
                     return DecodedUnit(bulk, unit)
             except ElfError as error:
-                self.problem = self.problem or error.message
+                self._problem = self._problem or error.message
         return DecodedUnit(unit)
 
 

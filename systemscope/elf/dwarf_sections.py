@@ -16,6 +16,8 @@ MAX_INFLATED = 128 << 20
 MAX_INFLATED_IN_ALL = 256 << 20
 
 MAX_NAME = 16_384
+#: Reads of so many bytes at most bring more with them.
+_SMALL, _AHEAD = 4096, 16_384
 
 
 class Work:
@@ -26,12 +28,14 @@ class Work:
 
     def __init__(self, limit: int) -> None:
         self._left = limit
+        self.problem = ""  # says so when it was not enough
 
     def spend(self, amount: int) -> None:
         """Count ``amount``. Raises ElfError when it is more than what is left."""
         if amount > self._left:
             self._left = 0
-            raise ElfError("more DWARF than is worked through for one file")
+            self.problem = "more DWARF than is worked through for one file"
+            raise ElfError(self.problem)
         self._left -= amount
 
 
@@ -42,12 +46,22 @@ class DebugSection:
         self._source = source
         self._offset = offset
         self.size = max(min(size, source.size - offset), 0)
+        self._ahead = b""  # what was read last, because what follows is often next
+        self._ahead_at = 0
 
     def read(self, offset: int, length: int) -> bytes:
         """``length`` bytes from ``offset``, fewer at the end. Raises ElfError when unreadable."""
+        at = offset - self._ahead_at
+        if 0 <= at and at + length <= len(self._ahead):
+            return self._ahead[at : at + length]
         if offset < 0 or offset >= self.size:
             return b""
-        return read_bytes(self._source, self._offset + offset, min(length, self.size - offset))
+        if length > _SMALL:
+            return read_bytes(self._source, self._offset + offset, min(length, self.size - offset))
+        ahead = min(_AHEAD, self.size - offset)
+        self._ahead = read_bytes(self._source, self._offset + offset, ahead)
+        self._ahead_at = offset
+        return self._ahead[:length]
 
     def number(self, offset: int, length: int) -> int:
         """The number of ``length`` bytes at ``offset``. Raises ElfError when it is not there."""
@@ -60,6 +74,10 @@ class DebugSection:
         """The string at ``offset``, cut at MAX_NAME bytes. Raises ElfError."""
         if not 0 <= offset < self.size:
             raise ElfError("DWARF that refers to a string that is not there")
+        at = offset - self._ahead_at
+        end = self._ahead.find(0, at) if 0 <= at < len(self._ahead) else -1
+        if 0 <= end - at <= MAX_NAME:
+            return self._ahead[at:end].decode("utf-8", "replace")
         limit = min(MAX_NAME, self.size - offset)
         name = read_string(self._source, self._offset + offset, limit)
         return name.decode("utf-8", "replace")

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from struct import Struct
 from typing import Optional
+from weakref import WeakValueDictionary
 
 from systemscope.elf.dwarf_abbrev import AbbreviationTable
 from systemscope.elf.dwarf_constants import At, Tag
@@ -56,6 +57,8 @@ class DebugFile:
         self._skeleton = skeleton
         self._offsets: Optional[array[int]] = None
         self._units: Recent[int, Unit] = Recent(_KEPT_UNITS, lambda _: 1)
+        # Units refer to their file. A .dwo file must go, and be closed, with the last of them.
+        self._split_units: WeakValueDictionary[int, Unit] = WeakValueDictionary()
         self._tables: Recent[tuple[int, bool, int], AbbreviationTable] = Recent(
             _KEPT_ABBREVIATIONS, lambda _: 1
         )
@@ -80,14 +83,18 @@ class DebugFile:
 
     def unit(self, offset: int) -> Unit:
         """The unit that begins at ``offset``."""
-        found = self._units.get(offset)
+        found = self._units.get(offset) or self._split_units.get(offset)
         if found is None:
             self.work.spend(_UNIT_WORK)
             try:
                 made = Unit(self, read_header(self.info, offset), self._skeleton)
             except IndexError:
                 raise ElfError("a unit of DWARF that is cut short") from None
-            found = self._units.put(offset, made)
+            found = made
+            if self._skeleton is not None:
+                self._split_units[offset] = made
+            else:
+                self._units.put(offset, made)
         return found
 
     def unit_at(self, offset: int) -> Unit:

@@ -91,12 +91,17 @@ class _Run:
         self._lines = [header.line_base + x % width if x >= 0 else 0 for x in adjusted]
 
     def run(self) -> None:
-        """Run the whole program. Each turn takes a byte at least."""
-        header = self._header
-        data, position, end = header.data, header.program, len(header.data)
-        base, advances, lines = header.opcode_base, self._advances, self._lines
+        """Run the whole program."""
+        position, end = self._header.program, len(self._header.data)
+        while position < end:
+            position = self._sequence(position, end)
+
+    def _sequence(self, position: int, end: int) -> int:
+        """Run one sequence; the position behind it. Each turn takes a byte at least."""
+        data, base = self._header.data, self._header.opcode_base
+        advances, lines, other = self._advances, self._lines, self._other
         addresses, rows = array("Q"), array("Q")
-        address, row, last, before = 0, _BEGIN, -1, 0
+        address, row, last, before, self._file = 0, _BEGIN, -1, 0, 1
         while position < end:
             opcode = data[position]
             position += 1
@@ -110,40 +115,25 @@ class _Run:
                 continue
             elif opcode == _NEGATE_STMT:
                 continue
-            elif opcode == _SET_FILE:
-                file, position = read_uleb128(data, position)
-                row += file - self._file << 32
-                self._file = file
-                continue
             elif opcode == _ADVANCE_LINE:
-                length = data[position]
-                if length < 0x80:  # nearly always
+                change = data[position]
+                if change < 0x80:  # nearly always
                     position += 1
-                    row += length - (length << 1 & 0x80)
-                    continue
-                change, position = read_sleb128(data, position)
-                row += change
+                    row += change - (change << 1 & 0x80)
+                else:
+                    change, position = read_sleb128(data, position)
+                    row += change
                 continue
             elif opcode == 0:
-                length = data[position]
-                position += 1
-                if length >= 0x80:
-                    length, position = read_uleb128(data, position - 1)
-                what, after = data[position] if length else 0, position + length
+                what, start, position = self._extended(position)
                 if what == _END_SEQUENCE:
                     self._finish(address, addresses, rows)
-                    addresses, rows = array("Q"), array("Q")
-                    address, row, last, before, self._file = 0, _BEGIN, -1, 0, 1
-                elif what == _SET_ADDRESS:
-                    address = int.from_bytes(
-                        data[position + 1 : min(after, position + 9)], "little"
-                    )
-                elif what == _DEFINE_FILE:
-                    header.add_file(position + 1)
-                position = after
+                    return position
+                if what == _SET_ADDRESS:
+                    address = int.from_bytes(data[start : min(position, start + 8)], "little")
                 continue
             elif opcode != _COPY:
-                position, address, row = self._other(opcode, position, address, row)
+                position, address, row = other(opcode, position, address, row)
                 continue
             if address == last:
                 rows[-1] = before = row
@@ -151,10 +141,28 @@ class _Run:
                 addresses.append(address)
                 rows.append(row)
                 last, before = address, row
+        return position
+
+    def _extended(self, position: int) -> tuple[int, int, int]:
+        """(what instruction, where its operands begin, position behind it), of section 6.2.5.3."""
+        data = self._header.data
+        length = data[position]
+        position += 1
+        if length >= 0x80:
+            length, position = read_uleb128(data, position - 1)
+        what = data[position] if length else 0
+        if what == _DEFINE_FILE:
+            self._header.add_file(position + 1)
+        return what, position + 1, position + length
 
     def _other(self, opcode: int, at: int, address: int, row: int) -> tuple[int, int, int]:
         """The rarer instructions: (position, address, row) after ``opcode``."""
         data = self._header.data
+        if opcode == _SET_FILE:
+            file, at = read_uleb128(data, at)
+            row += file - self._file << 32
+            self._file = file
+            return at, address, row
         if opcode == _CONST_ADD_PC:
             return at, address + self._advances[255], row
         if opcode == _ADVANCE_PC:

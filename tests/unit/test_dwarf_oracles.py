@@ -268,6 +268,9 @@ def test_split_files_that_are_missing_or_of_another_build(
             assert (found[0].name, found[0].file) == (full[-1].name, full[0].file)
             assert found[0].line == full[0].line
         assert bool(resolver.problem) == (opener is other)
+    before = len(os.listdir("/proc/self/fd"))
+    del whole, resolver  # which had one .dwo file open
+    assert len(os.listdir("/proc/self/fd")) == before - 1
     assert asked[0].directory == str(tmp_path) and asked[0].name.endswith(".dwo")
     moved = tmp_path / "elsewhere"
     moved.mkdir()

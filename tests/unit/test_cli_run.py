@@ -18,7 +18,11 @@ from systemscope.cli.main import main
 from systemscope.collectors.request import Progress, Request
 from systemscope.errors import KernelError, TargetError, VerifierError
 from systemscope.model import Capture, Profile, Sample
+from systemscope.symbolizer import SymbolizerOptions
+from systemscope.symbolizer.lines import resolvers
 from tests.unit.fake_captures import capture, frame
+
+assert resolvers  # loaded before stage() stands in for the package it is in
 
 Collect = Callable[..., Capture]
 
@@ -58,8 +62,9 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     collector = types.ModuleType("systemscope.collectors.wallclock")
     collector.collect = lambda *given: parts.collect(*given)  # type: ignore[attr-defined]
     symbolizer = types.ModuleType("systemscope.symbolizer")
-    symbolizer.symbolize = lambda of, *_: parts.symbolize(of)  # type: ignore[attr-defined]
-    symbolizer.SymbolizerOptions = types.SimpleNamespace  # type: ignore[attr-defined]
+    given = lambda of, options, opener: parts.symbolize(of)  # noqa: E731
+    symbolizer.symbolize = given  # type: ignore[attr-defined]
+    symbolizer.SymbolizerOptions = SymbolizerOptions  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "systemscope.collectors.wallclock", collector)
     monkeypatch.setitem(sys.modules, "systemscope.symbolizer", symbolizer)
     monkeypatch.setattr(preflight, "require", lambda have: None)

@@ -62,7 +62,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     collector = types.ModuleType("systemscope.collectors.wallclock")
     collector.collect = lambda *given: parts.collect(*given)  # type: ignore[attr-defined]
     symbolizer = types.ModuleType("systemscope.symbolizer")
-    given = lambda of, options, opener: parts.symbolize(of)  # noqa: E731
+    given = lambda of, *_: parts.symbolize(of)  # noqa: E731
     symbolizer.symbolize = given  # type: ignore[attr-defined]
     symbolizer.SymbolizerOptions = SymbolizerOptions  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "systemscope.collectors.wallclock", collector)

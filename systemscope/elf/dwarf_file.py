@@ -128,6 +128,7 @@ class UnitIndex:
         self._file = file
         self._numbers = {offset: number for number, offset in enumerate(file.offsets)}
         self._intervals: list[Interval] = []
+        self.problem = ""  # with units, if any
         self._silent: list[int] = []  # units of which nothing tells where their code is, if any
         told: set[int] = set()
         for offset, pairs in _address_ranges(file):
@@ -167,8 +168,8 @@ class UnitIndex:
                 self._add(offset, ranges_of(unit, unit.root))
             elif At.STMT_LIST in unit.root:
                 self._silent.append(offset)
-        except ElfError:
-            pass  # of no use, but others may be
+        except ElfError as error:
+            self.problem = error.message  # of no use, but others may be
 
     def _search(self) -> None:
         """Look at the functions of silent units."""

@@ -22,8 +22,8 @@ from systemscope.elf.errors import ElfError
 from systemscope.elf.leb128 import read_uleb128
 
 _TOP = 0xFFFFFFFF
-#: What noting a function takes, in bytes; and how many may be inlined in one.
-_FUNCTION_WORK = 32
+#: What looking at a function takes, in bytes; and how many may be inlined in one.
+_FUNCTION_WORK = 16
 _MAX_INLINED = 250_000
 
 
@@ -97,6 +97,7 @@ class Functions:
 
     def _add(self, unit: Unit, values: Values, die: int, body: int, depth: int) -> int:
         """Note a function; its number, -1 if it has no code."""
+        unit.file.work.spend(_FUNCTION_WORK)
         if At.LOW_PC not in values and At.RANGES not in values:
             return -1
         ranges = ranges_of(unit, values)
@@ -109,7 +110,6 @@ class Functions:
         self.lows.append(ranges[0][0])
         self._intervals.extend((low, high, depth, number) for low, high in ranges)
         check_count(self._intervals)
-        unit.file.work.spend(_FUNCTION_WORK)
         return number
 
 
@@ -198,6 +198,7 @@ class InlineTable:
                 depth += 1
 
     def _add(self, unit: Unit, values: Values, parent: int, rank: int) -> int:
+        unit.file.work.spend(_FUNCTION_WORK)
         ranges = ranges_of(unit, values)
         form, origin = values.get(At.ABSTRACT_ORIGIN, (0, 0))
         if not ranges or not isinstance(origin, int):
@@ -210,7 +211,6 @@ class InlineTable:
         self.inlined.append(Inlined(parent, low, (form, origin), file, line))
         self._intervals.extend((low, high, rank, number) for low, high in ranges)
         check_count(self._intervals)
-        unit.file.work.spend(_FUNCTION_WORK)
         return number
 
 

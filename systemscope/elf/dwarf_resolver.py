@@ -135,6 +135,7 @@ class LineResolver:
                 self._problem = error.message
         self._file = DebugFile(self._image, self._work, supplement=supplement)
         self._index = UnitIndex(self._file)
+        self._problem = self._problem or self._index.problem
         self._failed = False
 
     def _decode(self, unit: Unit) -> DecodedUnit:

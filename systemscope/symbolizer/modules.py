@@ -24,6 +24,7 @@ from systemscope.symbolizer.separate import DebugSearch
 #: How many mappings of one file are tried before it counts as gone: a process may have died,
 #: another that maps the same file be alive.
 _MAX_ATTEMPTS = 16
+_SHOWN = 3
 
 GONE = "its file is gone or cannot be opened"
 STRIPPED = "its file is stripped, and no exported symbol covers it"
@@ -91,6 +92,13 @@ class ModuleReader:
         self._demangler = demangler
         #: (file's name, table that had the names, in words) -> addresses that got one.
         self.sources: Counter[tuple[str, str]] = Counter()
+        self._problems: dict[str, None] = {}
+
+    def notes(self) -> list[str]:
+        """What the user should know, a line each."""
+        found = list(self._problems)
+        more = f" and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else ""
+        return [f"without some source lines: {', '.join(found[:_SHOWN])}{more}"] if found else []
 
     def answer(self, module: Module) -> None:
         """Answer all the module's places. Never raises for what is wrong with a file."""
@@ -156,6 +164,11 @@ class ModuleReader:
                     if found:
                         self.sources[_name_of(module), found[-1].source] += 1
                 module.places[place] = answer
+        for resolver in resolvers:
+            problem = getattr(resolver, "problem", "")  # of its debug information
+            if problem and module.where:
+                name = module.where[0][1].path.rsplit("/", 1)[-1]
+                self._problems[f"{name} ({problem})"] = None
 
     def _locate(
         self, resolvers: Iterable[Resolver], address: int, exact: bool

@@ -66,7 +66,8 @@ def symbolize(
             code = namer or owned.enter_context(GeneratedCode(capture.processes, opener))
             options = replace(options, generated_code=code.name)
         profile = _named(capture, kernel, UserNamer(capture, options, reader))
-        notes = [kernel.note, demangler.note if demangler is not None else "", *search.notes()]
+        notes = [kernel.note, demangler.note if demangler is not None else ""]
+        notes += [*search.notes(), *reader.notes()]
     profile.notes += [note for note in notes if note]
     profile.name_sources = dict(reader.sources)
     return profile

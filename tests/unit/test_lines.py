@@ -159,6 +159,17 @@ def test_python_api(recorded: Recorded) -> None:
     assert [(x.name, x.line) for x in outer.frames] == [("main", 9)]
 
 
+def test_damage_is_told_and_leaves_the_symbols(recorded: Recorded, tmp_path: Path) -> None:
+    data = bytearray((recorded.directory / "app").read_bytes())
+    section = ElfImage.from_bytes(bytes(data)).section(".debug_abbrev")
+    assert section is not None
+    data[section.offset : section.offset + section.size] = bytes(section.size)
+    (tmp_path / "app").write_bytes(data)
+    read = systemscope.load(recorded.path, [tmp_path], lines=True)
+    assert [(x.name, x.line) for x in read.samples[0].frames] == [("main", 0)]
+    assert any("without some source lines: app (" in note for note in read.notes)
+
+
 def test_only_the_debug_file_is_at_hand(recorded: Recorded, tmp_path: Path) -> None:
     app, away = recorded.directory / "app", tmp_path / "app.debug"
     subprocess.run(["objcopy", "--only-keep-debug", app, away], check=True)

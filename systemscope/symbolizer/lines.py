@@ -35,7 +35,15 @@ def resolvers(
         # Most runs do without: nothing of it is loaded before.
         from systemscope.elf.dwarf_resolver import LineResolver
 
-        return LineResolver(image, inlines=inlines, split=finder.open)
+        # A stripped program's debug information is in its debug file, at the same addresses.
+        debug = None if image.section(".debug_info") is not None else image.debug_file
+        return LineResolver(
+            debug or image,
+            inlines=inlines,
+            symbols=SymbolResolver(image),
+            supplement=(debug or image).supplement,
+            split=finder.open,
+        )
 
     return (make,)
 

@@ -7,6 +7,7 @@ import posixpath
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
@@ -180,7 +181,7 @@ def test_names_without_symbols_are_those_of_dwarf(tmp_path: Path, opened: list[i
     for address in code_addresses(image, _COUNT):
         found = resolver.resolve(address)
         if found[-1].name == "_Z4worki":
-            assert other.resolve(address) == found
+            assert other.resolve(address) == tuple(replace(one, source="") for one in found)
             compared += 1
     assert compared > 50
 

@@ -104,7 +104,8 @@ class LineResolver:
                 file, line = decoded.path(inlined.file), inlined.line
             if not named:
                 name = decoded.name(function)
-                named = (Location(name, address - function.low),) if name else ()
+                told = Location(name, address - function.low, source=".debug_info")
+                named = (told,) if name else ()
         self._problem = self._problem or decoded.problem
         if not named:
             return ()

@@ -66,6 +66,8 @@ def test_the_verifier_prints_the_sampler_as_we_list_it() -> None:
     for slot, text in instructions(spec):
         if slot not in printed or re.search(r"map\[| func |^call pc", text):
             continue  # an address or a branch never taken
+        if printed[slot].strip().startswith("call pc"):
+            continue  # a function, which we call by its name
         ours = re.sub(r"(goto|gotol) L\d+$", r"\1 ", common(text))
         theirs = re.sub(r"(goto|gotol) pc[+-]\d+$", r"\1 ", from_verifier(printed[slot]))
         assert ours == theirs

@@ -56,7 +56,8 @@ CALLEE = 11 + len(root())
 def test_a_function_and_what_is_inlined_in_it() -> None:
     info = simple(inlined(CALLEE, TEXT + 0x10, 8, 300), inlined(CALLEE, TEXT + 0x12, 2, 7), b"\0\0")
     found = resolver(info)
-    assert found.resolve(TEXT + 4) == (Location("outer", 4, "/src/a.c", 10),)
+    told = Location("outer", 4, "/src/a.c", 10, source=".debug_info")
+    assert found.resolve(TEXT + 4) == (told,)
     assert found.resolve(TEXT + 0x10) == (
         Location("callee", 0, "/src/a.c", 15, True),
         Location("outer", 0x10, "/src/a.c", 300),

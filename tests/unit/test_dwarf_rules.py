@@ -60,12 +60,12 @@ def test_a_function_and_what_is_inlined_in_it() -> None:
     assert found.resolve(TEXT + 4) == (told,)
     assert found.resolve(TEXT + 0x10) == (
         Location("callee", 0, "/src/a.c", 15, True),
-        Location("outer", 0x10, "/src/a.c", 300),
+        Location("outer", 0x10, "/src/a.c", 300, source=".debug_info"),
     )
     assert found.resolve(TEXT + 0x13) == (
         Location("callee", 1, "/src/a.c", 15, True),
         Location("callee", 3, "/src/a.c", 7, True),
-        Location("outer", 0x13, "/src/a.c", 300),
+        Location("outer", 0x13, "/src/a.c", 300, source=".debug_info"),
     )
     assert found.resolve(TEXT + 0x100) == ()  # in the unit, but in no function with a name
     assert found.resolve(TEXT - 1) == found.resolve(0) == found.resolve((1 << 64) - 1) == ()

@@ -32,6 +32,9 @@ CHAINED: dict[str, frozenset[str]] = {
 DEPTH = 60
 SECONDS = 2.0
 WHOLE = 0.995
+#: Samples that hit an interrupt's own stack find no registers there, and the last wait, which the
+#: window cuts off, may have no stack: so many may be missing of a window of a hundred samples.
+FEW = 4
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +89,7 @@ def test_stacks_are_whole_and_those_of_the_native_way(deep: Workload, way: str) 
     for states in ((State.RUNNING,), (State.SLEEPING, State.RUNNABLE)):
         found = ends(chained, *states)
         assert found.total() >= 10
-        assert found[StackEnd.ENTRY] >= WHOLE * found.total(), (states, found)
+        assert found[StackEnd.ENTRY] >= WHOLE * found.total() - FEW, (states, found)
     for state in (State.RUNNING, State.SLEEPING):
         # Both windows are of one process, so its addresses are the same.
         expected, most = callers(native, state), callers(chained, state)
@@ -97,7 +100,7 @@ def test_stacks_are_whole_and_those_of_the_native_way(deep: Workload, way: str) 
         if sample.state is State.SLEEPING and sample.gap is None
     ]
     recursion = max(one.count("descend_even") + one.count("descend_odd") for one in names)
-    assert recursion == DEPTH + 1 and all(one[-1] == "_start" for one in names)
+    assert recursion == DEPTH + 1 and sum(one[-1] != "_start" for one in names) <= FEW
 
 
 @pytest.mark.parametrize("way", ["4.9", "no loops"])
@@ -105,7 +108,7 @@ def test_a_stack_deeper_than_the_limit_says_so(binary: Path, way: str) -> None:
     with Workload(binary, "--depth", 200) as running:
         capture = profile(1.0, pids=(running.pid,), disabled=CHAINED[way])
     found = ends(capture, State.RUNNING, State.SLEEPING)
-    assert found[StackEnd.DEPTH] >= WHOLE * found.total() > 0, found
+    assert found[StackEnd.DEPTH] >= WHOLE * found.total() - FEW > 0, found
     assert all(len(stack.user) <= 127 for stack in capture.stacks)
     assert any(len(stack.user) == 127 for stack in capture.stacks)
     assert capture.losses.stacks_truncated > 0

@@ -37,7 +37,6 @@ class FileTable:
     page: int = 0
     pages: int = 0
     rows: int = 0
-    dropped: bool = False
     walks: int = 0
 
 

@@ -11,8 +11,7 @@ import os
 import struct
 import time
 from collections.abc import Hashable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Callable, Optional
 
 from systemscope.collectors.session import Session
@@ -25,6 +24,7 @@ from systemscope.processes.vdso import read_vdso
 from systemscope.programs.records import MAX_UNWIND_MAPPINGS, UnwindMapping, UnwindSpace
 
 _U32 = struct.Struct("<I")
+_WALKS = UnwindSpace.index("walks")
 _MASK = (1 << 64) - 1
 _FOUR_GIB = 1 << 32
 _VDSO = "[vdso]"
@@ -45,9 +45,8 @@ class _Region:
 class _Space:
     """What the kernel was told of one process."""
 
-    packed: bytes = b""
-    files: set[Hashable] = field(default_factory=set)
-    walks: int = 0
+    packed: bytes
+    files: set[Hashable]
 
 
 class Unwinding:
@@ -68,7 +67,6 @@ class Unwinding:
         config = session.plan.config.unwind
         assert config is not None
         self._session, self._files, self._mappings = session, files, mappings
-        self._stack = ExitStack()
         self._pool = TablePool(session, config, limit_bytes // PAGE_BYTES)
         self._builder = builder
         self._tables: dict[Hashable, FileTable] = {}
@@ -81,11 +79,11 @@ class Unwinding:
         self.report = UnwindReport(method=config.loop.value, limit_bytes=limit_bytes)
 
     def __enter__(self) -> Unwinding:
-        self._stack.enter_context(self._pool)
+        self._pool.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._pool.__exit__()
 
     # -- what happened
 
@@ -206,14 +204,13 @@ class Unwinding:
         spaces = self._session.map("unwind_spaces")
         for tgid, space in self._spaces.items():
             value = spaces.lookup(_U32.pack(tgid))
-            if value is None:
-                continue
+            walks = UnwindSpace.decoder.unpack(value)[_WALKS] if value is not None else 0
             for key in space.files:
-                self._tables[key].walks += UnwindSpace.decoder.unpack(value)[2]
+                self._tables[key].walks += walks
 
     def _drop(self, file: FileTable) -> None:
         first, pages = file.page, file.pages
-        file.page, file.dropped, file.table = 0, True, None
+        file.page, file.table = 0, None
         self.report.dropped += 1
         self.report.files -= 1
         for tgid in [tgid for tgid, space in self._spaces.items() if file.key in space.files]:

@@ -51,6 +51,20 @@ def default_directory() -> str:
     return os.path.join(base, "systemscope") if base else ""
 
 
+def open_directory(path: str) -> tuple[Optional[int], str]:
+    """(descriptor, "") of a cache's directory, made if need be; (None, why it does not serve)."""
+    try:
+        os.makedirs(path, 0o700, exist_ok=True)
+        descriptor = os.open(path, _DIRECTORY_FLAGS)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a path"
+        return None, f"cannot use the cache {path}: {reason}"
+    if is_ours(os.fstat(descriptor)):
+        return descriptor, ""
+    os.close(descriptor)
+    return None, f"the cache {path} belongs to, or can be written by, others"
+
+
 class TableCache:
     """Blobs by key in one directory, the longest unused ones removed beyond ``limit_bytes``.
 
@@ -124,16 +138,8 @@ class TableCache:
         until :meth:`close`."""
         if self._descriptor is not None or self.problem or not self.directory:
             return self._descriptor
-        try:
-            os.makedirs(self.directory, 0o700, exist_ok=True)
-            descriptor = os.open(self.directory, _DIRECTORY_FLAGS)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not a path"
-            self.problem = f"cannot use the cache {self.directory}: {reason}"
-            return None
-        if not is_ours(os.fstat(descriptor)):
-            os.close(descriptor)
-            self.problem = f"the cache {self.directory} belongs to, or can be written by, others"
+        descriptor, self.problem = open_directory(self.directory)
+        if descriptor is None:
             return None
         self._descriptor = descriptor
         self._closer = weakref.finalize(self, os.close, descriptor)

@@ -13,11 +13,10 @@ import time
 from contextlib import suppress
 from typing import Optional
 
-from systemscope.elf.cache import is_ours
+from systemscope.elf.cache import is_ours, open_directory
 
 _TEMPORARY = ".part"
 _STALE_SECONDS = 3600
-_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _WRITE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -84,18 +83,9 @@ class FileCache:
             os.close(directory)
 
     def _open(self) -> Optional[int]:
-        try:
-            os.makedirs(self.directory, 0o700, exist_ok=True)
-            descriptor = os.open(self.directory, _DIRECTORY_FLAGS)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not a path"
-            self.problem = f"cannot use the cache {self.directory}: {reason}"
-            return None
-        if is_ours(os.fstat(descriptor)):
-            return descriptor
-        os.close(descriptor)
-        self.problem = f"the cache {self.directory} belongs to, or can be written by, others"
-        return None
+        descriptor, problem = open_directory(self.directory)
+        self.problem = problem or self.problem
+        return descriptor
 
     def _trim(self, directory: int) -> None:
         files = []
